@@ -1,0 +1,170 @@
+"""The port: what every destination answers. Can you log in, what must exist, apply these changes, forget this person."""
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal, Protocol
+
+FieldType = Literal["text", "number", "boolean", "date", "datetime"]
+FieldValue = str | float | int | bool | None | list[str]
+"""A value to show at the vendor. datetime is RFC 3339 UTC, date is YYYY-MM-DD, None clears the field."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """How to reach one account. `credentials` by vendor: Klaviyo `api_key`, HubSpot `access_token`, Mailchimp `api_key`.
+
+    `base_url` replaces scheme, host and port of the vendor's address, paths unchanged. Plain http, and private or
+    loopback addresses, need `allow_insecure`. `options` are the vendor's own (Klaviyo `revision`, HubSpot `version`).
+    """
+
+    credentials: Mapping[str, str] = field(repr=False)
+    base_url: str | None = None
+    allow_insecure: bool = False
+    list_id: str | None = None
+    connect_timeout: float = 3.0
+    read_timeout: float = 30.0
+    options: Mapping[str, str] = field(default_factory=dict)
+
+
+class Clock(Protocol):
+    """Time as adapters use it: `time` is epoch seconds, `monotonic` seconds for durations, `sleep` seconds."""
+
+    def time(self) -> float: ...
+    def monotonic(self) -> float: ...
+    def sleep(self, seconds: float) -> None: ...
+
+
+class SystemClock:
+    """The machine's own clock."""
+
+    def time(self) -> float:
+        return time.time()
+
+    def monotonic(self) -> float:
+        return time.monotonic()
+
+    def sleep(self, seconds: float) -> None:
+        time.sleep(seconds)
+
+
+@dataclass(frozen=True, slots=True)
+class FieldSpec:
+    """A field that must exist at the vendor. `name` is snake_case as the marketer wrote it."""
+
+    name: str
+    type: FieldType
+    label: str
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """Who we are logged in as: the vendor's account id and its name, for people to recognise."""
+
+    id: str
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One contact brought from what the vendor last accepted to what it should show.
+
+    key: ours, given back in the Outcome. email: the address it should have; previous_email: the one it had, when it
+    moves. remote_id: the vendor's record id when we know it. external_id: our own stable id of the person.
+    tags: the full desired set, sorted; tags_added / tags_removed: the difference. fields: only those that changed.
+    create: may a missing contact be created; subscribed: recorded e-mail consent (True, False, or None when unknown);
+    neither ever changes the subscription of an existing contact.
+    """
+
+    key: str
+    email: str
+    external_id: str
+    tags: tuple[str, ...] = ()
+    tags_added: tuple[str, ...] = ()
+    tags_removed: tuple[str, ...] = ()
+    fields: Mapping[str, FieldValue] = field(default_factory=dict)
+    first_name: str | None = None
+    last_name: str | None = None
+    previous_email: str | None = None
+    remote_id: str | None = None
+    create: bool = True
+    subscribed: bool | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Cue:
+    """One trigger event for a contact. `key` is its unique id: the vendor's dedupe key where it has one.
+
+    `at` is epoch milliseconds UTC; `backfill` records it without starting flows.
+    """
+
+    key: str
+    email: str
+    external_id: str
+    name: str
+    at: int
+    properties: Mapping[str, FieldValue] = field(default_factory=dict)
+    remote_id: str | None = None
+    backfill: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Membership:
+    """One contact to add to or remove from the vendor's list of a segment."""
+
+    key: str
+    email: str
+    remote_id: str | None
+    added: bool
+
+
+Status = Literal["applied", "retry", "rejected", "skipped"]
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of one Change, Cue or Membership. `retry_after` in seconds; `skipped` is a decision, not a fault
+    (not on the list and may not be created, plan lacks the feature)."""
+
+    key: str
+    status: Status
+    reason: str = ""
+    message: str = ""
+    field: str | None = None
+    retry_after: float = 0.0
+    remote_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Sizes the vendor sets. `batch`: contacts per apply worth handing over at once; `concurrency`: calls in flight."""
+
+    batch: int
+    concurrency: int
+
+
+class Destination(Protocol):
+    """An account of a vendor. Methods raise Transient or Unauthorized when nothing of the call was done; otherwise
+    they give one Outcome per item, in any order. Safe to repeat. Used by one thread at a time."""
+
+    vendor: str
+    limits: Limits
+
+    def check_login(self) -> Account: ...
+
+    def provision(self, fields: Sequence[FieldSpec], tags: Sequence[str]) -> list[str]:
+        """Make fields and tags exist; returns one line per thing created. Repeating it creates nothing."""
+
+    def apply(self, changes: Sequence[Change]) -> list[Outcome]: ...
+
+    def send(self, cues: Sequence[Cue]) -> list[Outcome]: ...
+
+    def ensure_list(self, name: str, known_id: str | None) -> str:
+        """The id of the list with this name, created when it is missing."""
+
+    def update_list(self, list_id: str, memberships: Sequence[Membership]) -> list[Outcome]: ...
+
+    def forget(self, email: str, remote_id: str | None = None) -> None:
+        """Erase the person for good (the vendor's privacy deletion). Repeating it is harmless."""
+
+    def close(self) -> None: ...

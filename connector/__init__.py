@@ -1,0 +1,1 @@
+"""StoreCue decides: webhooks in, one profile per customer, segments, desired state, and the push to the vendors."""

@@ -1,0 +1,163 @@
+"""The nouns as frozen dataclasses: what travels between the folders. No dict travels past `normalise` but as a value."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from connector.clock import Millis
+
+Json = Any
+"""A JSON value: None, bool, int, float, str, list or dict of these."""
+
+IdentifierKind = Literal["customer_id", "email", "phone", "checkout_token", "cart_token", "anonymous_id"]
+Channel = Literal["email", "sms", "whatsapp"]
+ConsentState = Literal["subscribed", "pending", "unsubscribed", "not_subscribed", "invalid", "redacted"]
+EntityKind = Literal["customer", "order", "refund", "checkout", "cart", "product", "collection", "shop"]
+
+
+@dataclass(frozen=True, slots=True)
+class RawRequest:
+    """One HTTP request as received. Header names are lower case; `body` is the exact bytes."""
+
+    method: str
+    path: str
+    headers: Mapping[str, str]
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """One stored delivery. `headers` holds only those the source needs; `id` is the sender's id, unique per source."""
+
+    source: str
+    id: str
+    topic: str
+    received_at: Millis
+    headers: Mapping[str, str]
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Identifier:
+    """One way to recognise a person. Values are normalised: customer ids carry their source (`shop:123`), e-mail is
+    lower case, phone is E.164."""
+
+    kind: IdentifierKind
+    value: str
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One canonical, immutable fact. `id` is a natural key, so that a repeat of the fact is the same event.
+
+    `properties` are JSON values; money is a number in major units of the shop's currency (12.5), ids are strings.
+    """
+
+    id: str
+    name: str
+    at: Millis
+    properties: Mapping[str, Json]
+
+
+@dataclass(frozen=True, slots=True)
+class Entity:
+    """A thing in the shop as of `updated_at`: it replaces only an older version of itself.
+
+    `data` by kind (every key optional unless said; money is a number in major units of the shop's currency):
+    customer: first_name, last_name, email, phone, tags (list, only where the payload has them), locale, country, city,
+        created_at, state, verified_email, note, tax_exempt
+    order: total (required), currency, placed_at (required, ms), cancelled_at (ms), test (bool), name, checkout_token,
+        cart_token, products (list of product ids), financial_status, fulfillment_status
+    refund: order_id (required), amount (required), at (required, ms)
+    checkout: token, cart_token, url, total, currency, items, created_at, completed_at
+    cart: token, items (list of {product_id, variant_id, title, quantity, price}), total
+    product: title, handle, vendor, product_type, tags, image_url, price, url
+    """
+
+    kind: EntityKind
+    id: str
+    updated_at: Millis
+    data: Mapping[str, Json] = field(default_factory=dict)
+    deleted: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Consent:
+    """What a person allowed on one channel, and since when. Unknown is not subscribed."""
+
+    channel: Channel
+    state: ConsentState
+    at: Millis
+    opt_in_level: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TagChange:
+    """Shop tags added to or removed from a customer at an instant, as a stream of its own."""
+
+    tags: tuple[str, ...]
+    added: bool
+    at: Millis
+
+
+@dataclass(frozen=True, slots=True)
+class Normalised:
+    """What one delivery means. All of it concerns the one person named by `identifiers`, or nobody (products).
+
+    `authoritative`: the sender owns these identifiers, so an e-mail moves here from another customer's profile.
+    `order_ref`: the order whose profile is meant when no identifier is in the payload (refunds, edits).
+    `merged_from`: identifiers of a second person who is now this one (customers/merge).
+    """
+
+    identifiers: tuple[Identifier, ...] = ()
+    events: tuple[Event, ...] = ()
+    entities: tuple[Entity, ...] = ()
+    consents: tuple[Consent, ...] = ()
+    tag_changes: tuple[TagChange, ...] = ()
+    authoritative: bool = False
+    order_ref: str | None = None
+    merged_from: tuple[Identifier, ...] = ()
+    forget: bool = False
+    skipped: str | None = None
+    """Why a delivery means nothing to us (`unknown_topic`, `stub`, ...): counted, kept raw."""
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """A condition's answer. `recheck_at` is the first instant at which it can change with no new event, or None."""
+
+    matched: bool
+    because: str
+    recheck_at: Millis | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """All that conditions may ask about one person.
+
+    `events` by name, oldest first: the names and reach are those the compiled rules asked for. `segments` holds the
+    verdicts already reached in this evaluation. `consent` maps channel to state.
+    """
+
+    traits: Mapping[str, Json]
+    consent: Mapping[str, str]
+    events: Mapping[str, "list[StoredEvent]"]
+    segments: dict[str, Verdict] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class StoredEvent:
+    """An event as conditions see it. `day` counts days since 1970-01-01 in the store's time zone."""
+
+    at: Millis
+    day: int
+    properties: Mapping[str, Json]
+
+
+@dataclass(frozen=True, slots=True)
+class StoreInfo:
+    """The merchant's store: IANA time zone and ISO 4217 currency decide days and money."""
+
+    name: str = "My store"
+    timezone: str = "UTC"
+    currency: str = "USD"

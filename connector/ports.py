@@ -1,0 +1,90 @@
+"""Every seam of StoreCue on one screen: the log, sources, conditions. Destinations: `adapters.destination`."""
+
+from collections.abc import Sequence
+from typing import NamedTuple, Protocol
+
+from connector.clock import Millis
+from connector.domain import Delivery, Facts, Normalised, RawRequest, StoreInfo, Verdict
+
+
+class New(NamedTuple):
+    """A delivery to append. `key` is the customer key that chooses the partition; `headers` is a JSON text."""
+
+    key: str
+    source: str
+    delivery_id: str
+    topic: str
+    received_at: Millis
+    headers: str
+    body: bytes
+
+
+class Rec(NamedTuple):
+    """A record of one partition. Positions ascend and may have gaps."""
+
+    pos: int
+    key: str
+    source: str
+    delivery_id: str
+    topic: str
+    received_at: Millis
+    headers: str
+    body: bytes
+
+
+class EventLog(Protocol):
+    """The durable, partitioned log of deliveries. Everything here happens outside the effects' transaction."""
+
+    def append(self, items: Sequence[New], timeout: float = 3.0) -> None:
+        """Durable on return; raises NotDurable when `timeout` seconds did not suffice."""
+
+    def fill(self, wait: float) -> bool:
+        """True when a partition may have records past its position; waits up to `wait` seconds for one."""
+
+    def batch(self, limit: int) -> tuple[int, list[Rec]] | None:
+        """Up to `limit` records of ONE partition from where we left off, or None."""
+
+    def rewind(self, part: int, pos: int) -> None:
+        """Forget buffers; the next batch of `part` starts at `pos`."""
+
+    def done(self, part: int, pos: int) -> None:
+        """Everything below `pos` is settled: the lag metric and retention may use it."""
+
+
+class Claim(NamedTuple):
+    """How a delivery is filed before anyone reads it: the sender's id, its topic and the customer key."""
+
+    delivery_id: str
+    topic: str
+    key: str
+    headers: dict[str, str]
+
+
+class Source(Protocol):
+    """A system that sends us deliveries: is it genuine, which delivery is it, what does it mean."""
+
+    kind: str
+
+    def verify(self, request: RawRequest, secrets: Sequence[str]) -> None:
+        """Returns when one secret fits the raw bytes; raises RejectedDelivery(status=401) otherwise."""
+
+    def claim(self, request: RawRequest) -> Claim:
+        """The filing data, read from headers and by a byte search: the body is not parsed. Raises RejectedDelivery."""
+
+    def normalise(self, delivery: Delivery, store: StoreInfo) -> Normalised:
+        """What the delivery means. Raises UnprocessableEvent; an unknown topic is Normalised(skipped=...)."""
+
+
+class Needs(NamedTuple):
+    """Events a condition reads: name and how far back in milliseconds (None: all of them)."""
+
+    event: str
+    reach: Millis | None
+
+
+class Condition(Protocol):
+    """One compiled condition. `check` is pure; `sql` is its set-based twin (see segments.sql)."""
+
+    def check(self, facts: Facts, now: Millis) -> Verdict: ...
+
+    def needs(self) -> tuple[Needs, ...]: ...
