@@ -1,4 +1,4 @@
-"""The port: what every destination answers. Can you log in, what must exist, apply these changes, forget this person."""
+"""The port: what every destination answers. Can you log in, what must exist, apply these changes, forget a person."""
 
 import time
 from collections.abc import Mapping, Sequence
@@ -12,7 +12,7 @@ FieldValue = str | float | int | bool | None | list[str]
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """How to reach one account. `credentials` by vendor: Klaviyo `api_key`, HubSpot `access_token`, Mailchimp `api_key`.
+    """How to reach one account. `credentials` by vendor: Klaviyo and Mailchimp `api_key`, HubSpot `access_token`.
 
     `base_url` replaces scheme, host and port of the vendor's address, paths unchanged. Plain http, and private or
     loopback addresses, need `allow_insecure`. `options` are the vendor's own (Klaviyo `revision`, HubSpot `version`).

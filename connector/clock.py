@@ -30,7 +30,7 @@ def parse_duration(text: str) -> Millis:
 
 
 def parse_instant(text: str) -> Millis:
-    """Epoch milliseconds of an ISO 8601 date or date-time; without an offset it is UTC. ValueError when it is neither."""
+    """Epoch milliseconds of an ISO 8601 date or date-time; UTC when without an offset. ValueError otherwise."""
     moment = datetime.fromisoformat(text)
     if moment.tzinfo is None:
         moment = moment.replace(tzinfo=UTC)

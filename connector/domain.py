@@ -1,4 +1,4 @@
-"""The nouns as frozen dataclasses: what travels between the folders. No dict travels past `normalise` but as a value."""
+"""The nouns as frozen dataclasses: what travels between the folders. Past `normalise` a dict travels only as a value."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -161,3 +161,66 @@ class StoreInfo:
     name: str = "My store"
     timezone: str = "UTC"
     currency: str = "USD"
+
+
+# --- configuration: what storecue.yaml says, validated ----------------------------------------------------------------
+
+CreatePolicy = Literal["always", "consented", "never"]
+
+
+@dataclass(frozen=True, slots=True)
+class SourceConfig:
+    """A configured source. `secrets` are references (`env:NAME`, `file:PATH`) or encrypted values (`enc:...`)."""
+
+    name: str
+    kind: str
+    secrets: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class DestinationConfig:
+    """A configured destination. `credentials` hold references as in SourceConfig; `segments` None means all."""
+
+    name: str
+    kind: str
+    credentials: Mapping[str, str]
+    list_id: str | None = None
+    base_url: str | None = None
+    allow_insecure: bool = False
+    dry_run: bool = False
+    segments: tuple[str, ...] | None = None
+    lists: bool = False
+    events: bool = False
+    create_contacts: CreatePolicy = "always"
+    options: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class FieldConfig:
+    """A field pushed to every destination: `source` is a path such as `traits.total_spent`; type as in adapters."""
+
+    name: str
+    source: str
+    type: Literal["text", "number", "boolean", "date", "datetime"]
+    label: str
+
+
+@dataclass(frozen=True, slots=True)
+class SegmentConfig:
+    """A segment: `id` is its slug and the tag at the vendors, `when` the rule as written."""
+
+    id: str
+    name: str
+    when: Mapping[str, Json]
+
+
+@dataclass(frozen=True, slots=True)
+class Configuration:
+    """Everything configured, in the file's order. `version` grows with each applied change."""
+
+    version: int = 0
+    store: StoreInfo = StoreInfo()
+    sources: Mapping[str, SourceConfig] = field(default_factory=dict)
+    destinations: Mapping[str, DestinationConfig] = field(default_factory=dict)
+    fields: Mapping[str, FieldConfig] = field(default_factory=dict)
+    segments: Mapping[str, SegmentConfig] = field(default_factory=dict)
