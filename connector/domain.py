@@ -1,4 +1,4 @@
-"""The nouns as frozen dataclasses: what travels between the folders. A dict travels past `normalise` only as a value."""
+"""The nouns as frozen dataclasses: what travels between the folders. Past `normalise` a dict is only ever a value."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
