@@ -1,0 +1,58 @@
+"""The only loop, for every log: a batch of one partition is one transaction that moves the position."""
+
+from collections.abc import Callable, Sequence
+
+from sqlalchemy import Connection, select, update
+from sqlalchemy.dialects.sqlite import insert
+
+from connector.errors import Fenced
+from connector.ports import EventLog, Rec
+from connector.storage.database import Database
+from connector.storage.tables import log_position
+
+Handle = Callable[[Connection, Sequence[Rec]], None]
+
+
+def positions(database: Database) -> dict[int, int]:
+    """The next position of each partition, as committed with the effects."""
+    with database.read() as connection:
+        return {part: pos for part, pos in connection.execute(select(log_position.c.part, log_position.c.pos))}
+
+
+def run_once(database: Database, log: EventLog, handle: Handle, *, limit: int = 500, wait: float = 0.1) -> int:
+    """Works off one batch and returns its number of records. Raises Fenced when another worker was faster: nothing was
+    written then, and the log has been rewound. Any exception of `handle` leaves everything as it was."""
+    if not log.fill(wait):
+        return 0
+    got = log.batch(limit)
+    if got is None:
+        return 0
+    part, records = got
+    try:
+        with database.tx() as tx:
+            pos = _position(tx, part)
+            records = [record for record in records if record.pos >= pos]
+            if not records:
+                log.rewind(part, pos)
+                return 0
+            _advance(tx, part, expect=pos, to=records[-1].pos + 1)
+            handle(tx, records)
+    except BaseException:
+        log.rewind(part, records[0].pos if records else 0)
+        raise
+    log.done(part, records[-1].pos + 1)
+    return len(records)
+
+
+def _position(tx: Connection, part: int) -> int:
+    return tx.execute(select(log_position.c.pos).where(log_position.c.part == part)).scalar() or 0
+
+
+def _advance(tx: Connection, part: int, *, expect: int, to: int) -> None:
+    if expect == 0:
+        tx.execute(insert(log_position).values(part=part, pos=0).on_conflict_do_nothing())
+    moved = tx.execute(
+        update(log_position).where(log_position.c.part == part, log_position.c.pos == expect).values(pos=to)
+    )
+    if moved.rowcount != 1:
+        raise Fenced(f"partition {part} was moved on by another worker")

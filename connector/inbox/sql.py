@@ -1,0 +1,199 @@
+"""The log in SQL: SQLite today; on PostgreSQL one lock hint differs. Positions are gapless and in commit order."""
+
+import queue
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from hashlib import blake2b
+
+from sqlalchemy import bindparam, func, insert, select, update
+from sqlalchemy.dialects.sqlite import insert as upsert
+
+from connector.errors import NotDurable
+from connector.ports import New, Rec
+from connector.storage.database import Database
+from connector.storage.tables import delivery, inbox_metadata, log_head
+
+_COLUMNS = (
+    delivery.c.pos,
+    delivery.c.key,
+    delivery.c.source,
+    delivery.c.delivery_id,
+    delivery.c.topic,
+    delivery.c.received_at,
+    delivery.c.headers,
+    delivery.c.body,
+)
+_ADVANCE = (
+    update(log_head)
+    .where(log_head.c.part == bindparam("part_"))
+    .values(head=log_head.c.head + bindparam("n"))
+    .returning(log_head.c.head)
+)
+_INSERT = insert(delivery)
+_HEADS = select(log_head.c.part, log_head.c.head)
+_BATCH = (
+    select(*_COLUMNS)
+    .where(delivery.c.part == bindparam("part_"), delivery.c.pos >= bindparam("pos_"))
+    .order_by(delivery.c.pos)
+    .limit(bindparam("limit_"))
+)
+_GROUP = 500  # deliveries in one commit: beyond it the fsync is no longer what costs
+_LOOK_EVERY = 0.004  # seconds between looks for another process's commit; a look costs about 5 us
+
+
+class _Waiting:
+    """Items handed to the writer thread and the word that comes back."""
+
+    __slots__ = ("error", "items", "settled")
+
+    def __init__(self, items: Sequence[New]) -> None:
+        self.items = items
+        self.error: Exception | None = None
+        self.settled = threading.Lock()
+        self.settled.acquire()
+
+
+class SqlLog:
+    """An EventLog in two tables. `positions` gives where processing stands; it is asked once, then we follow on."""
+
+    def __init__(self, database: Database, partitions: int, positions: Callable[[], Mapping[int, int]]) -> None:
+        self.database = database
+        self.partitions = partitions
+        self._positions = positions
+        self._next: dict[int, int] | None = None
+        self._turn = 0
+        self._heads: dict[int, int] = {}
+        self._version = -1
+        self._queue: queue.SimpleQueue[_Waiting | None] = queue.SimpleQueue()
+        self._writer: threading.Thread | None = None
+        self._starting = threading.Lock()
+
+    def create(self) -> None:
+        """Create the tables and one head row per partition; the number of partitions is fixed from then on."""
+        self.database.create(inbox_metadata)
+        with self.database.tx() as tx:
+            tx.execute(
+                upsert(log_head).on_conflict_do_nothing(),
+                [{"part": part, "head": 0} for part in range(self.partitions)],
+            )
+            self.partitions = tx.execute(select(func.count()).select_from(log_head)).scalar_one()
+
+    # --- writing: group commit by one thread -------------------------------------------------------------------------
+
+    def append(self, items: Sequence[New], timeout: float = 3.0) -> None:
+        """Durable on return (SQLite: WAL with synchronous=FULL). Raises NotDurable after `timeout` seconds or when the
+        disk refuses; the deliveries may then still have been kept, and a repeat of them is harmless."""
+        if self._writer is None:
+            self._start()
+        waiting = _Waiting(items)
+        self._queue.put(waiting)
+        if not waiting.settled.acquire(timeout=timeout):
+            raise NotDurable("the log did not confirm the delivery in time")
+        if waiting.error is not None:
+            raise NotDurable("the log could not be written") from waiting.error
+
+    def close(self) -> None:
+        """Writes what is queued and stops the writer thread."""
+        if self._writer is not None:
+            self._queue.put(None)
+            self._writer.join(timeout=10)
+            self._writer = None
+
+    def _start(self) -> None:
+        with self._starting:
+            if self._writer is None:
+                self._writer = threading.Thread(target=self._write_groups, name="inbox-writer", daemon=True)
+                self._writer.start()
+
+    def _write_groups(self) -> None:
+        while (first := self._queue.get()) is not None:
+            group, last = [first], False
+            while len(group) < _GROUP:
+                try:
+                    more = self._queue.get_nowait()
+                except queue.Empty:
+                    break
+                if more is None:
+                    last = True
+                    break
+                group.append(more)
+            self._write(group)
+            if last:
+                return
+
+    def _write(self, group: list[_Waiting]) -> None:
+        try:
+            by_part: dict[int, list[New]] = defaultdict(list)
+            for waiting in group:
+                for item in waiting.items:
+                    by_part[self._part(item.key)].append(item)
+            with self.database.tx() as tx:
+                rows = []
+                for part in sorted(by_part):
+                    items = by_part[part]
+                    head = tx.execute(_ADVANCE, {"part_": part, "n": len(items)}).scalar_one()
+                    rows += [
+                        {"part": part, "pos": pos, **item._asdict()}
+                        for pos, item in enumerate(items, head - len(items))
+                    ]
+                tx.execute(_INSERT, rows)
+        except Exception as error:  # the senders must hear of it, and the writer must live on
+            for waiting in group:
+                waiting.error = error
+        finally:
+            for waiting in group:
+                waiting.settled.release()
+
+    def _part(self, key: str) -> int:
+        return int.from_bytes(blake2b(key.encode("utf-8", "replace"), digest_size=4).digest()) % self.partitions
+
+    # --- reading -----------------------------------------------------------------------------------------------------
+
+    def fill(self, wait: float) -> bool:
+        """True when a partition has records past our position. Looks with plain reads and takes no lock."""
+        if self._next is None:
+            self._next = dict(self._positions())
+        if self._behind():
+            return True
+        deadline = time.monotonic() + wait
+        while True:
+            with self.database.engine.connect() as connection:
+                while True:
+                    version = connection.exec_driver_sql("PRAGMA data_version").scalar_one()
+                    if version != self._version:
+                        self._version = version
+                        self._heads = {part: head for part, head in connection.execute(_HEADS)}
+                        if self._behind():
+                            return True
+                    if time.monotonic() >= deadline:
+                        return False
+                    time.sleep(_LOOK_EVERY)
+
+    def batch(self, limit: int) -> tuple[int, list[Rec]] | None:
+        """Records of the next partition that has any: partitions take turns, so that none starves."""
+        behind = self._behind()
+        if not behind or self._next is None:
+            return None
+        part = next((part for part in behind if part >= self._turn), behind[0])
+        self._turn = part + 1
+        with self.database.read() as connection:
+            rows = connection.execute(_BATCH, {"part_": part, "pos_": self._next.get(part, 0), "limit_": limit})
+            records = [Rec(*row) for row in rows]
+        if records:
+            self._next[part] = records[-1].pos + 1
+        return (part, records) if records else None
+
+    def rewind(self, part: int, pos: int) -> None:
+        """The next batch of `part` starts at `pos`."""
+        if self._next is not None:
+            self._next[part] = pos
+        self._version = -1
+
+    def done(self, part: int, pos: int) -> None:
+        """Nothing to do: SQL retention works by age, and lag is read from the two tables."""
+
+    def _behind(self) -> list[int]:
+        known = self._next or {}
+        return sorted(part for part, head in self._heads.items() if head > known.get(part, 0))
