@@ -1,0 +1,120 @@
+"""The process settings: what one `storecue` process reads from its environment, before any storecue.yaml."""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Self
+from urllib.parse import urlsplit
+
+from environs import Env, EnvError
+
+from connector.errors import ConfigurationError
+from connector.storage.database import sqlite_url
+
+LOG_LEVELS = ("debug", "info", "warning", "error")
+LOG_FORMATS = ("console", "json")
+
+_RANGES = {
+    "port": ("STORECUE_PORT", 1, 65_535),
+    "partitions": ("STORECUE_PARTITIONS", 1, 1024),
+    "max_body": ("STORECUE_MAX_BODY", 1024, 100 * 1024 * 1024),
+    "retention_days": ("STORECUE_RETENTION_DAYS", 1, 3650),
+}
+_CHOICES = {
+    "log_level": ("STORECUE_LOG_LEVEL", LOG_LEVELS),
+    "log_format": ("STORECUE_LOG_FORMAT", LOG_FORMATS),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Where this process keeps its data, where it listens, and its keys. `repr` shows no secret.
+
+    `secret_keys` are Fernet keys, newest first, empty when they are to be read from `secret_key_file`.
+    `max_body` in bytes; `retention_days` is how long raw deliveries are kept.
+    """
+
+    data_dir: Path
+    database_url: str = field(repr=False)  # may carry a password
+    inbox_url: str = field(repr=False)
+    host: str
+    port: int
+    public_url: str
+    api_token: str | None = field(repr=False)
+    secret_keys: tuple[str, ...] = field(repr=False)
+    secret_key_file: Path
+    log_level: str
+    log_format: str
+    partitions: int
+    max_body: int
+    retention_days: int
+
+    def __post_init__(self) -> None:
+        for name, (variable, low, high) in _RANGES.items():
+            value = getattr(self, name)
+            if not low <= value <= high:
+                raise ConfigurationError(f"{variable} is {value}; it must be from {low} to {high}")
+        for name, (variable, choices) in _CHOICES.items():
+            value = getattr(self, name)
+            if value not in choices:
+                raise ConfigurationError(f"{variable} is {value!r}; use one of {', '.join(choices)}")
+        if urlsplit(self.public_url).scheme not in ("http", "https") or not urlsplit(self.public_url).netloc:
+            raise ConfigurationError(
+                f"STORECUE_PUBLIC_URL is {self.public_url!r}; it must be a URL such as https://cues.example.com"
+            )
+
+    @classmethod
+    def from_environment(cls, environ: Mapping[str, str] | None = None, **overrides: Any) -> Self:
+        """Settings from `environ` (the process's own by default), then from `overrides` that are not None.
+
+        A variable set to nothing counts as unset. Raises ConfigurationError that names the variable.
+        """
+        env = _Environment(os.environ if environ is None else environ)
+        given = {name: value for name, value in overrides.items() if value is not None}
+        try:
+            data_dir = Path(given.pop("data_dir", env.str("STORECUE_DATA", "./storecue-data"))).expanduser()
+            database_url = env.str("DATABASE_URL", "") or sqlite_url(data_dir / "storecue.db")
+            host = given.pop("host", env.str("STORECUE_HOST", "127.0.0.1"))
+            port = given.pop("port", env.int("STORECUE_PORT", 8080))
+            key_file = env.str("STORECUE_SECRET_KEY_FILE", "") or data_dir / "secret.key"
+            values: dict[str, Any] = {
+                "data_dir": data_dir,
+                "database_url": database_url,
+                # On SQLite the log is a file of its own; on a server it lives in the same database.
+                "inbox_url": sqlite_url(data_dir / "inbox.db") if database_url.startswith("sqlite") else database_url,
+                "host": host,
+                "port": port,
+                "public_url": env.str("STORECUE_PUBLIC_URL", f"http://{_bracketed(host)}:{port}").rstrip("/"),
+                "api_token": env.str("STORECUE_API_TOKEN", "") or None,
+                "secret_keys": split_keys(env.str("STORECUE_SECRET_KEY", "")),
+                "secret_key_file": Path(key_file),
+                "log_level": env.str("STORECUE_LOG_LEVEL", "info").lower(),
+                "log_format": env.str("STORECUE_LOG_FORMAT", "console").lower(),
+                "partitions": env.int("STORECUE_PARTITIONS", 16),
+                "max_body": env.int("STORECUE_MAX_BODY", 5 * 1024 * 1024),
+                "retention_days": env.int("STORECUE_RETENTION_DAYS", 7),
+            }
+        except EnvError as error:
+            raise ConfigurationError(f"{error}") from None
+        return cls(**{**values, **given})
+
+
+def split_keys(text: str) -> tuple[str, ...]:
+    """The keys in a text where they are separated by commas, spaces or lines, in their order."""
+    return tuple(text.replace(",", " ").split())
+
+
+def _bracketed(host: str) -> str:
+    return f"[{host}]" if ":" in host else host
+
+
+class _Environment(Env):
+    """environs over a given mapping instead of the process's environment."""
+
+    def __init__(self, environ: Mapping[str, str]) -> None:
+        super().__init__()
+        self._given = environ
+
+    def _get_value(self, env_key: str, default: Any) -> Any:
+        return self._given.get(env_key) or default
