@@ -64,9 +64,7 @@ class People:
                 person = self._merge(person, other, f"both have {claim.kind.replace('_', ' ')} {claim.value}")
         for claim in claims:
             holder = self._known.get(claim)
-            if holder is None or (
-                self.find(holder) != person and authoritative and claim.kind in _MOVABLE
-            ):
+            if holder is None or (self.find(holder) != person and authoritative and claim.kind in _MOVABLE):
                 self._tie(claim, person)
         for claim in merged_from:
             holder = self._known.get(claim)

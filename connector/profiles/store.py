@@ -1,0 +1,381 @@
+"""Profiles, identifiers, events and entities in the database: set-based reads and keyed writes of one batch."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+from sqlalchemy import Connection, bindparam, delete, func, insert, literal, select, update
+from sqlalchemy.dialects.sqlite import insert as upsert
+
+from connector.clock import Millis
+from connector.domain import Identifier, Json
+from connector.profiles.traits import Orders
+from connector.storage.tables import change, entity, event, identifier, membership, profile, refund, shop_order
+
+Row = dict[str, Any]
+
+
+@dataclass(slots=True)
+class Person:
+    """A profile as a batch works on it."""
+
+    id: int
+    traits: dict[str, Json]
+    consent: dict[str, Json]
+    email: str | None
+    stored: bool = True
+    changed: bool = False
+
+
+# --- identifiers -----------------------------------------------------------------------------------------------------
+
+_LOOKUP = select(identifier.c.value, identifier.c.profile_id).where(
+    identifier.c.kind == bindparam("kind"), identifier.c.value.in_(bindparam("values", expanding=True))
+)
+_HELD = select(identifier.c.profile_id, identifier.c.kind, identifier.c.value).where(
+    identifier.c.profile_id.in_(bindparam("people", expanding=True)), identifier.c.kind.in_(("customer_id", "email"))
+)
+_TIE = upsert(identifier)
+_TIE = _TIE.on_conflict_do_update(
+    index_elements=["kind", "value"],
+    set_={"profile_id": _TIE.excluded.profile_id, "source": _TIE.excluded.source, "seen_at": _TIE.excluded.seen_at},
+)
+
+
+def holders(connection: Connection, wanted: Iterable[Identifier]) -> dict[Identifier, int]:
+    """The profile of each identifier that is known."""
+    by_kind: dict[str, set[str]] = defaultdict(set)
+    for one in wanted:
+        by_kind[one.kind].add(one.value)
+    return {
+        Identifier(kind, value): person  # type: ignore[arg-type]
+        for kind, values in by_kind.items()
+        for value, person in connection.execute(_LOOKUP, {"kind": kind, "values": sorted(values)})
+    }
+
+
+def held(connection: Connection, people: Iterable[int]) -> dict[int, list[Identifier]]:
+    """The customer ids and e-mails of each person."""
+    found: dict[int, list[Identifier]] = defaultdict(list)
+    for person, kind, value in connection.execute(_HELD, {"people": sorted(people)}):
+        found[person].append(Identifier(kind, value))
+    return found
+
+
+def next_id(connection: Connection) -> int:
+    """The first free profile id. Only inside a write transaction, which holds everybody else off."""
+    return int(connection.execute(select(func.coalesce(func.max(profile.c.id), 0) + 1)).scalar_one())
+
+
+def tie(tx: Connection, ties: Mapping[Identifier, int], source_of: Mapping[Identifier, str], now: Millis) -> None:
+    if ties:
+        tx.execute(
+            _TIE,
+            [
+                {
+                    "kind": one.kind,
+                    "value": one.value,
+                    "profile_id": person,
+                    "source": source_of.get(one, ""),
+                    "seen_at": now,
+                }
+                for one, person in ties.items()
+            ],
+        )
+
+
+# --- people ----------------------------------------------------------------------------------------------------------
+
+_PEOPLE = select(profile.c.id, profile.c.traits, profile.c.consent, profile.c.email).where(
+    profile.c.id.in_(bindparam("people", expanding=True))
+)
+_UPDATE = (
+    update(profile)
+    .where(profile.c.id == bindparam("id_"))
+    .values(
+        traits=bindparam("traits_"),
+        consent=bindparam("consent_"),
+        email=bindparam("email_"),
+        updated_at=bindparam("updated_at_"),
+    )
+)
+
+
+def load(connection: Connection, people: Iterable[int]) -> dict[int, Person]:
+    return {
+        id_: Person(id_, orjson.loads(traits), orjson.loads(consent), email)
+        for id_, traits, consent, email in connection.execute(_PEOPLE, {"people": sorted(people)})
+    }
+
+
+def save(tx: Connection, people: Iterable[Person], now: Millis) -> None:
+    new, changed = [], []
+    for person in people:
+        traits, consent = _json(person.traits), _json(person.consent)
+        if not person.stored:
+            new.append(
+                {
+                    "id": person.id,
+                    "traits": traits,
+                    "consent": consent,
+                    "email": person.email,
+                    "created_at": now,
+                    "updated_at": now,
+                }
+            )
+        elif person.changed:
+            changed.append(
+                {
+                    "id_": person.id,
+                    "traits_": traits,
+                    "consent_": consent,
+                    "email_": person.email,
+                    "updated_at_": now,
+                }
+            )
+    if new:
+        tx.execute(insert(profile), new)
+    if changed:
+        tx.execute(_UPDATE, changed)
+
+
+_EMAILS = (
+    select(identifier.c.profile_id, identifier.c.value)
+    .where(identifier.c.profile_id.in_(bindparam("people", expanding=True)), identifier.c.kind == "email")
+    .order_by(identifier.c.seen_at)
+)
+
+
+def newest_emails(connection: Connection, people: Iterable[int]) -> dict[int, str]:
+    """The address of each person that was tied last."""
+    return {person: value for person, value in connection.execute(_EMAILS, {"people": sorted(people)})}
+
+
+def merge(tx: Connection, winner: int, loser: int, now: Millis) -> None:
+    """Give the loser's history to the winner. Memberships are evaluated anew; sync moves its own rows."""
+    for table in (identifier, event, entity, shop_order):
+        tx.execute(update(table).where(table.c.profile_id == loser).values(profile_id=winner))
+    tx.execute(delete(membership).where(membership.c.profile_id == loser))
+    tx.execute(update(profile).where(profile.c.id == loser).values(merged_into=winner, email=None, updated_at=now))
+    tx.execute(update(profile).where(profile.c.merged_into == loser).values(merged_into=winner))
+
+
+# --- events and the timeline -----------------------------------------------------------------------------------------
+
+_EVENT = upsert(event).on_conflict_do_nothing()  # the natural key makes a repeat harmless
+_CHANGE = insert(change)
+
+
+def add_events(tx: Connection, rows: Sequence[Row]) -> None:
+    if rows:
+        tx.execute(_EVENT, rows)
+
+
+def add_changes(tx: Connection, rows: Sequence[Row]) -> None:
+    if rows:
+        tx.execute(_CHANGE, rows)
+
+
+_RANKED = (
+    select(
+        event.c.profile_id,
+        event.c.at,
+        event.c.properties,
+        func.row_number()
+        .over(partition_by=event.c.profile_id, order_by=(event.c.at.desc(), event.c.id.desc()))
+        .label("nth"),
+    )
+    .where(event.c.profile_id.in_(bindparam("people", expanding=True)), event.c.name == "Product Viewed")
+    .subquery()
+)
+_VIEWS = (
+    select(_RANKED.c.profile_id, _RANKED.c.at, _RANKED.c.properties)
+    .where(_RANKED.c.nth <= 20)
+    .order_by(_RANKED.c.profile_id, _RANKED.c.nth)
+)
+
+
+def views(connection: Connection, people: Iterable[int]) -> dict[int, list[tuple[Millis, Json]]]:
+    """The 20 newest product views of each person, newest first."""
+    found: dict[int, list[tuple[Millis, Json]]] = defaultdict(list)
+    for person, at, properties in connection.execute(_VIEWS, {"people": sorted(people)}):
+        found[person].append((at, orjson.loads(properties)))
+    return found
+
+
+# --- entities --------------------------------------------------------------------------------------------------------
+
+_ENTITY = upsert(entity)
+_ENTITY = _ENTITY.on_conflict_do_update(
+    index_elements=["source", "kind", "id"],
+    set_={
+        "profile_id": func.coalesce(_ENTITY.excluded.profile_id, entity.c.profile_id),
+        "updated_at": _ENTITY.excluded.updated_at,
+        "deleted": _ENTITY.excluded.deleted,
+        "data": _ENTITY.excluded.data,
+    },
+    where=_ENTITY.excluded.updated_at >= entity.c.updated_at,
+)
+_ORDER = upsert(shop_order)
+_ORDER = _ORDER.on_conflict_do_update(
+    index_elements=["source", "id"],
+    set_={
+        "profile_id": func.coalesce(_ORDER.excluded.profile_id, shop_order.c.profile_id),
+        **{name: _ORDER.excluded[name] for name in ("updated_at", "placed_at", "total", "counts", "data")},
+    },
+    where=_ORDER.excluded.updated_at >= shop_order.c.updated_at,
+)
+_OWN = (
+    update(shop_order)
+    .where(
+        shop_order.c.source == bindparam("source_"),
+        shop_order.c.id == bindparam("id_"),
+        shop_order.c.profile_id.is_(None),
+    )
+    .values(profile_id=bindparam("person"))
+)
+_REFUND = upsert(refund)
+_REFUND = _REFUND.on_conflict_do_update(
+    index_elements=["source", "id"], set_={"amount": _REFUND.excluded.amount, "at": _REFUND.excluded.at}
+)
+_REFUNDED = (
+    update(shop_order)
+    .where(shop_order.c.source == bindparam("source_"), shop_order.c.id == bindparam("id_"))
+    .values(
+        refunded=select(func.coalesce(func.sum(refund.c.amount), literal(0)))
+        .where(refund.c.source == shop_order.c.source, refund.c.order_id == shop_order.c.id)
+        .scalar_subquery()
+    )
+)
+_CANCEL = (
+    update(shop_order)
+    .where(shop_order.c.source == bindparam("source_"), shop_order.c.id == bindparam("id_"))
+    .values(counts=0, updated_at=func.max(shop_order.c.updated_at, bindparam("at_")))
+)
+
+
+def put_entities(tx: Connection, rows: Sequence[Row]) -> None:
+    if rows:
+        tx.execute(_ENTITY, rows)
+
+
+def put_orders(tx: Connection, rows: Sequence[Row]) -> None:
+    """Newer versions replace older ones; an older one may still say whose order it is."""
+    if rows:
+        tx.execute(_ORDER, rows)
+        if owned := [
+            {"source_": r["source"], "id_": r["id"], "person": r["profile_id"]} for r in rows if r["profile_id"]
+        ]:
+            tx.execute(_OWN, owned)
+
+
+def delete_orders(tx: Connection, rows: Sequence[Row]) -> None:
+    """Rows are {source_, id_, at_}: the order stays known, but counts no more, and no older version revives it."""
+    if rows:
+        tx.execute(_CANCEL, rows)
+
+
+def put_refunds(tx: Connection, rows: Sequence[Row]) -> None:
+    if rows:
+        tx.execute(_REFUND, rows)
+
+
+def settle_refunds(tx: Connection, orders: Iterable[tuple[str, str]]) -> None:
+    """Set `refunded` of these orders (source, id) to the sum of their refunds, whichever came first."""
+    if rows := [{"source_": source, "id_": id_} for source, id_ in sorted(orders)]:
+        tx.execute(_REFUNDED, rows)
+
+
+_OWNERS = select(shop_order.c.id, shop_order.c.profile_id).where(
+    shop_order.c.source == bindparam("source_"), shop_order.c.id.in_(bindparam("ids", expanding=True))
+)
+_CUSTOMERS = select(entity.c.source, entity.c.id, entity.c.data, entity.c.updated_at, entity.c.deleted).where(
+    entity.c.source == bindparam("source_"),
+    entity.c.kind == "customer",
+    entity.c.id.in_(bindparam("ids", expanding=True)),
+)
+
+
+def order_owners(connection: Connection, source: str, ids: Iterable[str]) -> dict[str, int]:
+    """The profile of each stored order that has one."""
+    return {
+        id_: person
+        for id_, person in connection.execute(_OWNERS, {"source_": source, "ids": sorted(ids)})
+        if person is not None
+    }
+
+
+def customers(connection: Connection, source: str, ids: Iterable[str]) -> dict[str, tuple[Json, Millis, bool]]:
+    """Customer id -> (record, updated_at, deleted)."""
+    return {
+        id_: (orjson.loads(data), at, bool(deleted))
+        for _, id_, data, at, deleted in connection.execute(_CUSTOMERS, {"source_": source, "ids": sorted(ids)})
+    }
+
+
+_SUMS = (
+    select(
+        shop_order.c.profile_id,
+        func.count(),
+        func.sum(shop_order.c.total - shop_order.c.refunded),
+        func.min(shop_order.c.placed_at),
+        func.max(shop_order.c.placed_at),
+    )
+    .where(shop_order.c.profile_id.in_(bindparam("people", expanding=True)), shop_order.c.counts == 1)
+    .group_by(shop_order.c.profile_id)
+)
+_RECORDS = (
+    select(entity.c.profile_id, entity.c.data)
+    .where(
+        entity.c.profile_id.in_(bindparam("people", expanding=True)), entity.c.kind == "customer", entity.c.deleted == 0
+    )
+    .order_by(entity.c.updated_at, entity.c.source, entity.c.id)
+)
+_CARTS = (
+    select(entity.c.profile_id, entity.c.updated_at, entity.c.data)
+    .where(
+        entity.c.profile_id.in_(bindparam("people", expanding=True)),
+        entity.c.kind.in_(("cart", "checkout")),
+        entity.c.deleted == 0,
+    )
+    .order_by(entity.c.updated_at.desc(), entity.c.id)
+)
+_TOKENS = select(shop_order.c.profile_id, shop_order.c.data).where(
+    shop_order.c.profile_id.in_(bindparam("people", expanding=True))
+)
+
+
+def order_sums(connection: Connection, people: Iterable[int]) -> dict[int, Orders]:
+    """What each person's counting orders add up to; no entry for somebody without any."""
+    return {person: Orders(*sums) for person, *sums in connection.execute(_SUMS, {"people": sorted(people)})}
+
+
+def customer_records(connection: Connection, people: Iterable[int]) -> dict[int, list[Json]]:
+    """The customer records of each person, the newest last."""
+    found: dict[int, list[Json]] = defaultdict(list)
+    for person, data in connection.execute(_RECORDS, {"people": sorted(people)}):
+        found[person].append(orjson.loads(data))
+    return found
+
+
+def carts(connection: Connection, people: Iterable[int]) -> dict[int, list[tuple[Millis, Json]]]:
+    """The carts and checkouts of each person, newest first."""
+    found: dict[int, list[tuple[Millis, Json]]] = defaultdict(list)
+    for person, at, data in connection.execute(_CARTS, {"people": sorted(people)}):
+        found[person].append((at, orjson.loads(data)))
+    return found
+
+
+def ordered_tokens(connection: Connection, people: Iterable[int]) -> dict[int, set[str]]:
+    """The checkout and cart tokens of each person's orders."""
+    found: dict[int, set[str]] = defaultdict(set)
+    for person, data in connection.execute(_TOKENS, {"people": sorted(people)}):
+        order = orjson.loads(data)
+        found[person].update(token for key in ("checkout_token", "cart_token") if (token := order.get(key)))
+    return found
+
+
+def _json(value: Mapping[str, Json]) -> str:
+    return orjson.dumps(value).decode()

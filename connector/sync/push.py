@@ -1,0 +1,301 @@
+"""One destination brought from pushed to desired: claims what is due, plans, applies, records the outcomes.
+
+There is no flush timer. A batch forms by itself while the previous call is under way or waits for a rate token.
+"""
+
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from random import Random
+from typing import Any
+
+import orjson
+import structlog
+from prometheus_client import Counter as Metric
+from prometheus_client import Histogram
+
+from adapters.destination import Change, Cue, Destination, FieldSpec, Membership, Outcome
+from adapters.errors import DeliveryError, Misconfigured, Transient, Unauthorized
+from connector.clock import MINUTE, SECOND, Millis
+from connector.domain import Configuration, DestinationConfig
+from connector.errors import ConfigurationError
+from connector.storage.database import Database
+from connector.sync import store
+from connector.sync.plan import Pending, change, external_id, is_noop
+
+log = structlog.get_logger("push")
+
+PUSHES = Metric(
+    "storecue_pushes_total", "Items sent to a destination, by what became of them", ["destination", "status"]
+)
+CALL_SECONDS = Histogram("storecue_push_seconds", "Time of one apply at a destination", ["destination"])
+
+_IDLE = 0.5  # seconds: how long work that another process wrote may wait unseen
+_ATTEMPTS = 12  # then an item goes to dead letters: with the backoff below that is about 5 hours
+_LONGEST_WAIT: Millis = 60 * MINUTE
+_GAVE_UP = ("rejected", "skipped")
+
+
+def backoff(attempts: int, asked: float, chance: Random) -> Millis:
+    """How long to wait before the next try: what the vendor asked for (seconds), or 1, 2, 4 ... s, with 50 % jitter
+    so that contacts that failed together do not come back together; at most an hour."""
+    wait = max(asked * SECOND, min(2**attempts, 3600) * SECOND)
+    return int(min(wait * (1 + chance.random() / 2), _LONGEST_WAIT))
+
+
+class Pusher:
+    """The sender of one destination. `step` does one round; the worker calls it from a thread of its own."""
+
+    def __init__(
+        self,
+        database: Database,
+        config: DestinationConfig,
+        configuration: Configuration,
+        connect: Callable[[DestinationConfig], Destination],
+        chance: Random | None = None,
+    ) -> None:
+        self.database = database
+        self.config = config
+        self.name = config.name
+        self.wake = threading.Event()
+        self._configuration = configuration
+        self._connect = connect
+        self._adapter: Destination | None = None
+        self._provisioned = False
+        self._chance = chance or Random()  # noqa: S311  (jitter, no secret)
+
+    def run(self, stop: threading.Event, now: Callable[[], Millis]) -> None:
+        """Push until `stop` is set. A fault of ours is logged and tried again; it never ends the thread."""
+        while not stop.is_set():
+            self.wake.clear()
+            try:
+                busy = self.step(now())
+            except Exception:
+                log.exception("push.failed", destination=self.name)
+                busy = False
+                stop.wait(1)
+            if not busy:
+                self.wake.wait(_IDLE)
+        self.close()
+
+    def step(self, now: Millis) -> int:
+        """The number of items settled in one round: contacts first, then cues of contacts that are up to date."""
+        with self.database.read() as connection:
+            account = store.account_row(connection, self.name)
+        if account is not None and (account["state"] != "active" or account["retry_at"] > now):
+            return 0
+        try:
+            adapter = self._ready(now)
+            if adapter is None:
+                return 0
+            return self._push_contacts(adapter, now) + self._push_cues(adapter, now)
+        except Unauthorized as error:
+            self._pause("unauthorized", error, now)
+        except (Misconfigured, ConfigurationError) as error:
+            self._pause("misconfigured", error, now)
+        except Transient as error:
+            wait = backoff(0, error.retry_after, self._chance)
+            log.warning("push.postponed", destination=self.name, reason=error.reason, wait_ms=wait)
+            with self.database.tx() as tx:
+                store.set_account(tx, self.name, now, retry_at=now + wait, message=error.message)
+        return 0
+
+    def close(self) -> None:
+        if self._adapter is not None:
+            self._adapter.close()
+            self._adapter = None
+
+    # --- what must exist ---------------------------------------------------------------------------------------------
+
+    def _ready(self, now: Millis) -> Destination | None:
+        """The adapter, logged in and provisioned; None while there is nothing to push and nothing was ever pushed."""
+        if self._adapter is None:
+            self._adapter = self._connect(self.config)
+        if not self._provisioned:
+            fingerprint = orjson.dumps(
+                [[field.name, field.type, field.label] for field in self._configuration.fields.values()]
+                + [sorted(self._segments())]
+            ).decode()
+            with self.database.read() as connection:
+                account = store.account_row(connection, self.name)
+            if account is None or account["provisioned"] != fingerprint:
+                specs = [FieldSpec(f.name, f.type, f.label) for f in self._configuration.fields.values()]
+                for line in self._adapter.provision(specs, sorted(self._segments())):
+                    log.info("push.provisioned", destination=self.name, created=line)
+                with self.database.tx() as tx:
+                    store.set_account(tx, self.name, now, state="active", message="", provisioned=fingerprint)
+            self._provisioned = True
+        return self._adapter
+
+    def _segments(self) -> Sequence[str]:
+        wanted = self.config.segments
+        return [s for s in self._configuration.segments if wanted is None or s in wanted]
+
+    def _pause(self, state: str, error: DeliveryError | ConfigurationError, now: Millis) -> None:
+        log.error("push.paused", destination=self.name, state=state, message=error.message)
+        with self.database.tx() as tx:
+            store.set_account(tx, self.name, now, state=state, message=error.message)
+
+    # --- contacts ----------------------------------------------------------------------------------------------------
+
+    def _push_contacts(self, adapter: Destination, now: Millis) -> int:
+        with self.database.read() as connection:
+            due = store.pending(connection, self.name, now, adapter.limits.batch)
+        if not due:
+            return 0
+        planned = {str(pending.profile_id): (pending, change(pending)) for pending in due}
+        real = [planned_change for pending, planned_change in planned.values() if not is_noop(planned_change, pending)]
+        started = time.perf_counter()
+        outcomes = {outcome.key: outcome for outcome in adapter.apply(real)} if real else {}
+        CALL_SECONDS.labels(self.name).observe(time.perf_counter() - started)
+        if self.config.lists:
+            outcomes = self._update_lists(adapter, real, outcomes, now)
+        self._record_contacts(planned, outcomes, now)
+        return len(due)
+
+    def _record_contacts(
+        self, planned: Mapping[str, tuple[Pending, Change]], outcomes: Mapping[str, Outcome], now: Millis
+    ) -> None:
+        pushed, retries, given_up, pushes, letters = [], [], [], [], []
+        for key, (pending, planned_change) in planned.items():
+            outcome = outcomes.get(key) or Outcome(key, "applied", reason="nothing_to_send")
+            person = pending.profile_id
+            if outcome.status == "retry" and pending.attempts + 1 >= _ATTEMPTS:
+                outcome = Outcome(key, "rejected", reason="too_many_tries", message=outcome.message)
+            if outcome.status == "applied":
+                pushed.append({"person": person, "sent": pending.desired, "remote": outcome.remote_id})
+            elif outcome.status == "retry":
+                due = now + backoff(pending.attempts, outcome.retry_after, self._chance)
+                retries.append({"person": person, "due": due})
+            else:
+                given_up.append({"person": person, "sent": pending.desired})
+            if outcome.reason == "nothing_to_send":
+                continue
+            data = _describe(planned_change)
+            pushes.append(self._push_row("change", person, outcome, data, now))
+            if outcome.status == "rejected":
+                letters.append(self._letter("push", person, outcome, pending.desired.encode(), now))
+        with self.database.tx() as tx:
+            store.record_pushed(tx, self.name, pushed)
+            store.record_retry(tx, self.name, retries)
+            store.give_up(tx, self.name, given_up)
+            store.log_pushes(tx, pushes)
+            store.add_dead_letters(tx, letters)
+
+    def _update_lists(
+        self, adapter: Destination, changes: Sequence[Change], outcomes: Mapping[str, Outcome], now: Millis
+    ) -> dict[str, Outcome]:
+        """The outcomes once the vendor's lists follow the tags: a contact is done when both are."""
+        by_segment: dict[str, list[Membership]] = defaultdict(list)
+        for one in changes:
+            outcome = outcomes.get(one.key)
+            if outcome is None or outcome.status != "applied":
+                continue
+            remote_id = outcome.remote_id or one.remote_id
+            for added, segments in ((True, one.tags_added), (False, one.tags_removed)):
+                for segment in segments:
+                    by_segment[segment].append(Membership(one.key, one.email, remote_id, added))
+        after = dict(outcomes)
+        with self.database.read() as connection:
+            known = store.list_ids(connection, self.name)
+        for segment, memberships in by_segment.items():
+            configured = self._configuration.segments.get(segment)
+            list_id = adapter.ensure_list(configured.name if configured else segment, known.get(segment))
+            if known.get(segment) != list_id:
+                with self.database.tx() as tx:
+                    store.keep_list_id(tx, self.name, segment, list_id)
+            for outcome in adapter.update_list(list_id, memberships):
+                if outcome.status != "applied":
+                    after[outcome.key] = outcome
+        return after
+
+    # --- cues --------------------------------------------------------------------------------------------------------
+
+    def _push_cues(self, adapter: Destination, now: Millis) -> int:
+        with self.database.read() as connection:
+            rows = store.pending_cues(connection, self.name, now, adapter.limits.batch)
+        if not rows:
+            return 0
+        cues, orphans = {}, []
+        for row in rows:
+            if row["pushed"] is None:  # the contact may not be created there, so nothing can be said to it
+                orphans.append(row)
+                continue
+            cues[row["key"]] = Cue(
+                key=row["key"],
+                email=orjson.loads(row["pushed"])["email"],
+                external_id=external_id(row["profile_id"]),
+                name=row["name"],
+                at=row["at"],
+                properties=orjson.loads(row["properties"]),
+                remote_id=row["remote_id"],
+                backfill=bool(row["backfill"]),
+            )
+        outcomes = {outcome.key: outcome for outcome in adapter.send(list(cues.values()))} if cues else {}
+        settled, retries, pushes, letters = [], [], [], []
+        for row in rows:
+            outcome = outcomes.get(row["key"]) or Outcome(row["key"], "skipped", reason="no_contact")
+            if outcome.status == "retry" and row["attempts"] + 1 >= _ATTEMPTS:
+                outcome = Outcome(row["key"], "rejected", reason="too_many_tries", message=outcome.message)
+            if outcome.status == "retry":
+                due = now + backoff(row["attempts"], outcome.retry_after, self._chance)
+                retries.append({"id_": row["id"], "due": due})
+            else:
+                settled.append({"id_": row["id"], "state_": _CUE_STATES[outcome.status]})
+            data = orjson.dumps({"name": row["name"], "properties": orjson.loads(row["properties"])}).decode()
+            pushes.append(self._push_row("cue", row["profile_id"], outcome, data, now))
+            if outcome.status == "rejected":
+                letters.append(self._letter("cue", row["profile_id"], outcome, data.encode(), now, row["name"]))
+        with self.database.tx() as tx:
+            store.settle_cues(tx, settled)
+            store.retry_cues(tx, retries)
+            store.log_pushes(tx, pushes)
+            store.add_dead_letters(tx, letters)
+        return len(rows)
+
+    def _push_row(self, kind: str, person: int, outcome: Outcome, data: str, now: Millis) -> dict[str, Any]:
+        PUSHES.labels(self.name, outcome.status).inc()
+        if outcome.status in _GAVE_UP:
+            log.warning(
+                "push.given_up", destination=self.name, profile=person, reason=outcome.reason, message=outcome.message
+            )
+        return {
+            "destination": self.name,
+            "profile_id": person,
+            "kind": kind,
+            "at": now,
+            "status": outcome.status,
+            "reason": outcome.reason,
+            "message": outcome.message,
+            "data": data,
+        }
+
+    def _letter(
+        self, kind: str, person: int, outcome: Outcome, body: bytes, now: Millis, topic: str = ""
+    ) -> dict[str, Any]:
+        return {
+            "kind": kind,
+            "origin": self.name,
+            "reference": str(person),
+            "topic": topic,
+            "reason": outcome.reason,
+            "message": outcome.message if outcome.field is None else f"{outcome.field}: {outcome.message}",
+            "at": now,
+            "body": body,
+        }
+
+
+_CUE_STATES = {"applied": "sent", "skipped": "skipped", "rejected": "dead"}
+
+
+def _describe(change: Change) -> str:
+    """What a push changed, as JSON for the timeline."""
+    return orjson.dumps(
+        {
+            "tags_added": change.tags_added,
+            "tags_removed": change.tags_removed,
+            "fields": dict(change.fields),
+            **({"moved_from": change.previous_email} if change.previous_email else {}),
+        }
+    ).decode()

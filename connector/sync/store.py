@@ -1,0 +1,246 @@
+"""Desired and pushed states, cues, pushes and accounts in the database."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from sqlalchemy import Connection, bindparam, delete, func, insert, select, update
+from sqlalchemy.dialects.sqlite import insert as upsert
+
+from connector.clock import Millis
+from connector.storage.tables import account, cue, dead_letter, push, sync_state, vendor_list
+from connector.sync.desired import emptied
+from connector.sync.plan import Pending
+
+Row = dict[str, Any]
+
+# --- desired ---------------------------------------------------------------------------------------------------------
+
+_DESIRED = select(sync_state.c.destination, sync_state.c.profile_id, sync_state.c.desired, sync_state.c.pushed).where(
+    sync_state.c.profile_id.in_(bindparam("people", expanding=True))
+)
+_WANT = upsert(sync_state)
+_WANT = _WANT.on_conflict_do_update(
+    index_elements=["destination", "profile_id"],
+    set_={
+        "desired": _WANT.excluded.desired,
+        "pending": _WANT.excluded.pending,
+        "due_at": _WANT.excluded.due_at,
+        "changed_at": _WANT.excluded.changed_at,
+        "attempts": 0,
+    },
+)
+
+
+def desired(connection: Connection, people: Iterable[int]) -> dict[tuple[str, int], tuple[str, str | None]]:
+    """(destination, profile) -> (desired, pushed) of these people."""
+    return {
+        (destination, person): (want, have)
+        for destination, person, want, have in connection.execute(_DESIRED, {"people": sorted(people)})
+    }
+
+
+def want(tx: Connection, rows: Sequence[Row]) -> None:
+    """Write desired states. Rows are {destination, profile_id, desired, pending, due_at, changed_at}; what the vendor
+    has accepted stays as it is."""
+    if rows:
+        tx.execute(_WANT, rows)
+
+
+def merge(tx: Connection, winner: int, loser: int, now: Millis) -> None:
+    """Move the loser's contacts. The winner takes over one it lacks, or one of the same address; a contact of another
+    address stays at the vendor as a person's old address, without tags."""
+    rows = tx.execute(select(sync_state).where(sync_state.c.profile_id.in_((winner, loser)))).mappings().all()
+    mine = {row["destination"] for row in rows if row["profile_id"] == winner}
+    for row in rows:
+        if row["profile_id"] != loser:
+            continue
+        here = (sync_state.c.destination == row["destination"], sync_state.c.profile_id == loser)
+        if row["destination"] not in mine:
+            tx.execute(update(sync_state).where(*here).values(profile_id=winner))
+        elif row["pushed"] is None:
+            tx.execute(delete(sync_state).where(*here))
+        else:
+            tx.execute(
+                update(sync_state)
+                .where(*here)
+                .values(desired=emptied(row["pushed"]), pending=1, due_at=now, changed_at=now, attempts=0)
+            )
+    tx.execute(update(cue).where(cue.c.profile_id == loser).values(profile_id=winner))
+
+
+# --- pending work of one destination ---------------------------------------------------------------------------------
+
+_PENDING = (
+    select(
+        sync_state.c.profile_id,
+        sync_state.c.desired,
+        sync_state.c.pushed,
+        sync_state.c.remote_id,
+        sync_state.c.attempts,
+    )
+    .where(
+        sync_state.c.destination == bindparam("destination_"),
+        sync_state.c.pending == 1,
+        sync_state.c.due_at <= bindparam("now_"),
+    )
+    .order_by(sync_state.c.due_at)
+    .limit(bindparam("limit_"))
+)
+_PUSHED = (
+    update(sync_state)
+    .where(sync_state.c.destination == bindparam("destination_"), sync_state.c.profile_id == bindparam("person"))
+    .values(
+        pushed=bindparam("sent"),
+        remote_id=func.coalesce(bindparam("remote"), sync_state.c.remote_id),
+        # A change that was decided while the vendor answered keeps the row pending.
+        pending=sync_state.c.desired != bindparam("sent"),
+        attempts=0,
+    )
+)
+_RETRY = (
+    update(sync_state)
+    .where(sync_state.c.destination == bindparam("destination_"), sync_state.c.profile_id == bindparam("person"))
+    .values(attempts=sync_state.c.attempts + 1, due_at=bindparam("due"))
+)
+_GIVE_UP = (
+    update(sync_state)
+    .where(
+        sync_state.c.destination == bindparam("destination_"),
+        sync_state.c.profile_id == bindparam("person"),
+        sync_state.c.desired == bindparam("sent"),  # a newer state deserves its own try
+    )
+    .values(pending=0)
+)
+
+
+def pending(connection: Connection, destination: str, now: Millis, limit: int) -> list[Pending]:
+    """Contacts of a destination that are due, those waiting longest first."""
+    rows = connection.execute(_PENDING, {"destination_": destination, "now_": now, "limit_": limit})
+    return [Pending(*row) for row in rows]
+
+
+def next_due(connection: Connection, destination: str) -> Millis | None:
+    """When the next contact or cue of a destination is due."""
+    contact = select(func.min(sync_state.c.due_at)).where(
+        sync_state.c.destination == destination, sync_state.c.pending == 1
+    )
+    waiting = select(func.min(cue.c.due_at)).where(cue.c.destination == destination, cue.c.state == "pending")
+    dues = [due for query in (contact, waiting) if (due := connection.execute(query).scalar()) is not None]
+    return min(dues, default=None)
+
+
+def record_pushed(tx: Connection, destination: str, rows: Sequence[Row]) -> None:
+    """Rows are {person, sent (the desired text that was pushed), remote}."""
+    if rows:
+        tx.execute(_PUSHED, [{"destination_": destination, **row} for row in rows])
+
+
+def record_retry(tx: Connection, destination: str, rows: Sequence[Row]) -> None:
+    """Rows are {person, due}."""
+    if rows:
+        tx.execute(_RETRY, [{"destination_": destination, **row} for row in rows])
+
+
+def give_up(tx: Connection, destination: str, rows: Sequence[Row]) -> None:
+    """Rows are {person, sent}: not tried again until something about the person changes."""
+    if rows:
+        tx.execute(_GIVE_UP, [{"destination_": destination, **row} for row in rows])
+
+
+def log_pushes(tx: Connection, rows: Sequence[Row]) -> None:
+    if rows:
+        tx.execute(insert(push), rows)
+
+
+def add_dead_letters(tx: Connection, rows: Sequence[Row]) -> None:
+    if rows:
+        tx.execute(insert(dead_letter), rows)
+
+
+# --- cues ------------------------------------------------------------------------------------------------------------
+
+_CUE = upsert(cue).on_conflict_do_nothing()
+_CUES = (
+    select(
+        cue.c.id,
+        cue.c.key,
+        cue.c.profile_id,
+        cue.c.name,
+        cue.c.at,
+        cue.c.properties,
+        cue.c.backfill,
+        cue.c.attempts,
+        sync_state.c.pushed,
+        sync_state.c.remote_id,
+    )
+    .join_from(
+        cue,
+        sync_state,
+        (sync_state.c.destination == cue.c.destination) & (sync_state.c.profile_id == cue.c.profile_id),
+    )
+    .where(
+        cue.c.destination == bindparam("destination_"),
+        cue.c.state == "pending",
+        cue.c.due_at <= bindparam("now_"),
+        sync_state.c.pending == 0,  # a flow that starts must find the contact as it should be
+    )
+    .order_by(cue.c.due_at, cue.c.id)
+    .limit(bindparam("limit_"))
+)
+_SETTLE_CUE = update(cue).where(cue.c.id == bindparam("id_")).values(state=bindparam("state_"))
+_RETRY_CUE = (
+    update(cue).where(cue.c.id == bindparam("id_")).values(attempts=cue.c.attempts + 1, due_at=bindparam("due"))
+)
+
+
+def add_cues(tx: Connection, rows: Sequence[Row]) -> None:
+    """Write cues once per (destination, key)."""
+    if rows:
+        tx.execute(_CUE, rows)
+
+
+def pending_cues(connection: Connection, destination: str, now: Millis, limit: int) -> list[Mapping[str, Any]]:
+    """Cues whose contact is up to date, oldest first, with the contact's pushed state."""
+    rows = connection.execute(_CUES, {"destination_": destination, "now_": now, "limit_": limit})
+    return [row._mapping for row in rows]
+
+
+def settle_cues(tx: Connection, rows: Sequence[Row]) -> None:
+    """Rows are {id_, state_}: sent, skipped or dead."""
+    if rows:
+        tx.execute(_SETTLE_CUE, rows)
+
+
+def retry_cues(tx: Connection, rows: Sequence[Row]) -> None:
+    """Rows are {id_, due}."""
+    if rows:
+        tx.execute(_RETRY_CUE, rows)
+
+
+# --- accounts and lists ----------------------------------------------------------------------------------------------
+
+
+def account_row(connection: Connection, destination: str) -> Mapping[str, Any] | None:
+    row = connection.execute(select(account).where(account.c.destination == destination)).first()
+    return row._mapping if row else None
+
+
+def set_account(tx: Connection, destination: str, now: Millis, **values: Any) -> None:
+    """Write some of state, message, retry_at and provisioned of an account."""
+    row = upsert(account).values(destination=destination, updated_at=now, **({"state": "active"} | values))
+    tx.execute(row.on_conflict_do_update(index_elements=["destination"], set_={"updated_at": now, **values}))
+
+
+def list_ids(connection: Connection, destination: str) -> dict[str, str]:
+    """Segment -> the vendor's list id."""
+    rows = connection.execute(
+        select(vendor_list.c.segment, vendor_list.c.list_id).where(vendor_list.c.destination == destination)
+    )
+    return {segment: list_id for segment, list_id in rows}
+
+
+def keep_list_id(tx: Connection, destination: str, segment: str, list_id: str) -> None:
+    row = upsert(vendor_list).values(destination=destination, segment=segment, list_id=list_id)
+    tx.execute(
+        row.on_conflict_do_update(index_elements=["destination", "segment"], set_={"list_id": row.excluded.list_id})
+    )
