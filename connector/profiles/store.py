@@ -288,6 +288,25 @@ def settle_refunds(tx: Connection, orders: Iterable[tuple[str, str]]) -> None:
         tx.execute(_REFUNDED, rows)
 
 
+_WITH_REFUNDS = (
+    select(refund.c.order_id)
+    .where(refund.c.source == bindparam("source_"), refund.c.order_id.in_(bindparam("ids", expanding=True)))
+    .distinct()
+)
+
+
+def with_refunds(connection: Connection, orders: Iterable[tuple[str, str]]) -> set[tuple[str, str]]:
+    """Those of these orders (source, id) that have a refund."""
+    by_source: dict[str, set[str]] = defaultdict(set)
+    for source, id_ in orders:
+        by_source[source].add(id_)
+    return {
+        (source, id_)
+        for source, ids in by_source.items()
+        for (id_,) in connection.execute(_WITH_REFUNDS, {"source_": source, "ids": sorted(ids)})
+    }
+
+
 _OWNERS = select(shop_order.c.id, shop_order.c.profile_id).where(
     shop_order.c.source == bindparam("source_"), shop_order.c.id.in_(bindparam("ids", expanding=True))
 )

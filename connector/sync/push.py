@@ -4,7 +4,6 @@ There is no flush timer. A batch forms by itself while the previous call is unde
 """
 
 import threading
-import time
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from random import Random
@@ -12,24 +11,18 @@ from typing import Any
 
 import orjson
 import structlog
-from prometheus_client import Counter as Metric
-from prometheus_client import Histogram
 
 from adapters.destination import Change, Cue, Destination, FieldSpec, Membership, Outcome
 from adapters.errors import DeliveryError, Misconfigured, Transient, Unauthorized
 from connector.clock import MINUTE, SECOND, Millis
 from connector.domain import Configuration, DestinationConfig
 from connector.errors import ConfigurationError
+from connector.storage import counters
 from connector.storage.database import Database
 from connector.sync import store
 from connector.sync.plan import Pending, change, external_id, is_noop
 
 log = structlog.get_logger("push")
-
-PUSHES = Metric(
-    "storecue_pushes_total", "Items sent to a destination, by what became of them", ["destination", "status"]
-)
-CALL_SECONDS = Histogram("storecue_push_seconds", "Time of one apply at a destination", ["destination"])
 
 _IDLE = 0.5  # seconds: how long work that another process wrote may wait unseen
 _ATTEMPTS = 12  # then an item goes to dead letters: with the backoff below that is about 5 hours
@@ -146,9 +139,7 @@ class Pusher:
             return 0
         planned = {str(pending.profile_id): (pending, change(pending)) for pending in due}
         real = [planned_change for pending, planned_change in planned.values() if not is_noop(planned_change, pending)]
-        started = time.perf_counter()
         outcomes = {outcome.key: outcome for outcome in adapter.apply(real)} if real else {}
-        CALL_SECONDS.labels(self.name).observe(time.perf_counter() - started)
         if self.config.lists:
             outcomes = self._update_lists(adapter, real, outcomes, now)
         self._record_contacts(planned, outcomes, now)
@@ -181,6 +172,7 @@ class Pusher:
             store.record_retry(tx, self.name, retries)
             store.give_up(tx, self.name, given_up)
             store.log_pushes(tx, pushes)
+            counters.add(tx, counters.tally("pushes", (f"{self.name}/{row['status']}" for row in pushes)), now)
             store.add_dead_letters(tx, letters)
 
     def _update_lists(
@@ -251,15 +243,14 @@ class Pusher:
             store.settle_cues(tx, settled)
             store.retry_cues(tx, retries)
             store.log_pushes(tx, pushes)
+            counters.add(tx, counters.tally("pushes", (f"{self.name}/{row['status']}" for row in pushes)), now)
             store.add_dead_letters(tx, letters)
         return len(rows)
 
     def _push_row(self, kind: str, person: int, outcome: Outcome, data: str, now: Millis) -> dict[str, Any]:
-        PUSHES.labels(self.name, outcome.status).inc()
         if outcome.status in _GAVE_UP:
-            log.warning(
-                "push.given_up", destination=self.name, profile=person, reason=outcome.reason, message=outcome.message
-            )
+            # The vendor's own words may quote an address: they are kept in the database, not in the log.
+            log.warning("push.given_up", destination=self.name, profile=person, reason=outcome.reason)
         return {
             "destination": self.name,
             "profile_id": person,

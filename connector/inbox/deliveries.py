@@ -1,0 +1,94 @@
+"""Deliveries as the line sees them: told apart by the sender's id, kept as dead letters, put in line again."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+
+import orjson
+from sqlalchemy import Connection, bindparam, delete, insert, select
+from sqlalchemy.dialects.sqlite import insert as upsert
+
+from connector.clock import Millis
+from connector.domain import Delivery
+from connector.errors import ConnectorError
+from connector.ports import New, Rec
+from connector.storage.tables import dead_letter, seen
+
+REPLAY = "storecue-replay"
+"""Header of a delivery that was put in line again: `quiet` must not fire triggers, `loud` may."""
+
+_SEEN = select(seen.c.delivery_id).where(
+    seen.c.source == bindparam("source_"), seen.c.delivery_id.in_(bindparam("ids", expanding=True))
+)
+
+
+def fresh(tx: Connection, records: Sequence[Rec], now: Millis) -> list[Rec]:
+    """The records not worked on before, each delivery once, remembered as seen in this transaction."""
+    ids: dict[str, set[str]] = defaultdict(set)
+    for record in records:
+        ids[record.source].add(record.delivery_id)
+    known = {
+        (source, id_)
+        for source, wanted in ids.items()
+        for (id_,) in tx.execute(_SEEN, {"source_": source, "ids": sorted(wanted)})
+    }
+    news = []
+    for record in records:
+        key = (record.source, record.delivery_id)
+        if key not in known:
+            known.add(key)
+            news.append(record)
+    if news:
+        tx.execute(
+            upsert(seen).on_conflict_do_nothing(),
+            [{"source": record.source, "delivery_id": record.delivery_id, "at": now} for record in news],
+        )
+    return news
+
+
+def forget_seen(tx: Connection, before: Millis) -> int:
+    """The number of delivery ids forgotten: older than any sender repeats (Shopify: 4 hours, 2026-09)."""
+    return tx.execute(delete(seen).where(seen.c.at < before)).rowcount
+
+
+def delivery(record: Rec) -> Delivery:
+    return Delivery(
+        source=record.source,
+        id=record.delivery_id,
+        topic=record.topic,
+        received_at=record.received_at,
+        headers=orjson.loads(record.headers),
+        body=record.body,
+    )
+
+
+def add_dead_letters(tx: Connection, letters: Iterable[tuple[Rec, ConnectorError]], now: Millis) -> None:
+    rows = [
+        {
+            "kind": "delivery",
+            "origin": record.source,
+            "reference": record.delivery_id,
+            "topic": record.topic,
+            "reason": error.reason,
+            "message": error.message,
+            "at": now,
+            "headers": record.headers,
+            "body": record.body,
+        }
+        for record, error in letters
+    ]
+    if rows:
+        tx.execute(insert(dead_letter), rows)
+
+
+def again(record: Rec, *, fire: bool, attempt: str, body: bytes | None = None) -> New:
+    """The delivery as a new one for the log. `attempt` makes its id new: it was seen before."""
+    headers = orjson.loads(record.headers) | {REPLAY: "loud" if fire else "quiet"}
+    return New(
+        key=record.key,
+        source=record.source,
+        delivery_id=f"{record.delivery_id.partition('#')[0]}#{attempt}",
+        topic=record.topic,
+        received_at=record.received_at,
+        headers=orjson.dumps(headers).decode(),
+        body=record.body if body is None else body,
+    )
