@@ -35,8 +35,9 @@ class Clock(Protocol):
     def sleep(self, seconds: float) -> None: ...
 
 
+@dataclass(frozen=True)
 class SystemClock:
-    """The machine's own clock."""
+    """The machine's own clock. All of them are equal, so that two users of one account share its limiter."""
 
     def time(self) -> float:
         return time.time()

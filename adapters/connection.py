@@ -1,0 +1,116 @@
+"""The wire: a requests session that reaches only permitted addresses, follows nothing and reads no environment.
+
+Imported at the first call: requests costs more to import than all of the adapters together.
+"""
+
+from http.cookiejar import DefaultCookiePolicy
+
+import requests
+from requests.adapters import HTTPAdapter
+from urllib3.connection import HTTPConnection, HTTPSConnection
+from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
+
+from adapters.address import is_public
+from adapters.errors import Misconfigured
+
+_MAX_ANSWER = 64 * 1024 * 1024
+_CHUNK = 256 * 1024
+
+
+class Unreached(Exception):
+    """The request did not reach the vendor: it is safe to send it again."""
+
+
+class Unanswered(Exception):
+    """The request was sent, the answer did not come: nobody knows whether it took effect."""
+
+    def __init__(self, message: str, *, timed_out: bool = False) -> None:
+        super().__init__(message)
+        self.timed_out = timed_out
+
+
+class TooMuch(Exception):
+    """The answer is larger than anything we would read."""
+
+
+def _check_peer(connection: HTTPConnection, sock: object) -> None:
+    # After the connect and before the first byte: the name cannot resolve to anything else in between.
+    peer = sock.getpeername()[0]  # type: ignore[attr-defined]
+    if not is_public(peer):
+        sock.close()  # type: ignore[attr-defined]
+        raise Misconfigured(
+            f"{connection.host} resolves to {peer}, not on the public internet: set allow_insecure if that is meant"
+        )
+
+
+class _PublicHTTPConnection(HTTPConnection):
+    def _new_conn(self):  # type: ignore[no-untyped-def]
+        sock = super()._new_conn()
+        _check_peer(self, sock)
+        return sock
+
+
+class _PublicHTTPSConnection(HTTPSConnection):
+    def _new_conn(self):  # type: ignore[no-untyped-def]
+        sock = super()._new_conn()
+        _check_peer(self, sock)
+        return sock
+
+
+class _PublicHTTPPool(HTTPConnectionPool):
+    ConnectionCls = _PublicHTTPConnection
+
+
+class _PublicHTTPSPool(HTTPSConnectionPool):
+    ConnectionCls = _PublicHTTPSConnection
+
+
+class _PublicOnly(HTTPAdapter):
+    """An HTTPAdapter that refuses every peer outside the public internet."""
+
+    def init_poolmanager(self, *args, **kwargs) -> None:  # type: ignore[no-untyped-def]
+        super().init_poolmanager(*args, **kwargs)
+        self.poolmanager.pool_classes_by_scheme = {"http": _PublicHTTPPool, "https": _PublicHTTPSPool}
+
+
+class Connection:
+    """A keep-alive pool to one vendor. Used by any number of threads."""
+
+    def __init__(self, allow_insecure: bool, connect_timeout: float, read_timeout: float, pool: int) -> None:
+        self._timeout = (connect_timeout, read_timeout)
+        self._session = requests.Session()
+        self._session.trust_env = False  # no proxy, no netrc: the key goes where the settings say
+        self._session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
+        adapter = (HTTPAdapter if allow_insecure else _PublicOnly)(pool_connections=4, pool_maxsize=pool, max_retries=0)
+        self._session.mount("https://", adapter)
+        self._session.mount("http://", adapter)
+
+    def exchange(
+        self, method: str, url: str, headers: dict[str, str], body: bytes | None
+    ) -> tuple[int, dict[str, str], bytes]:
+        """Status, headers (names in lower case) and body; raises Unreached, Unanswered or TooMuch."""
+        try:
+            with self._session.request(
+                method, url, headers=headers, data=body, timeout=self._timeout, allow_redirects=False, stream=True
+            ) as response:
+                content = bytearray()
+                for chunk in response.iter_content(_CHUNK):
+                    content += chunk
+                    if len(content) > _MAX_ANSWER:
+                        raise TooMuch(f"more than {_MAX_ANSWER} bytes")
+                return response.status_code, {k.lower(): v for k, v in response.headers.items()}, bytes(content)
+        except (requests.ConnectTimeout, requests.exceptions.SSLError) as error:
+            raise Unreached(type(error).__name__) from None
+        except requests.Timeout:
+            raise Unanswered("timed out", timed_out=True) from None
+        except requests.ConnectionError as error:
+            # A MaxRetryError around one of these two: urllib3 gave up before anything was sent.
+            reason = getattr(error.args[0] if error.args else None, "reason", None)
+            if type(reason).__name__ in ("NewConnectionError", "NameResolutionError"):
+                raise Unreached(type(reason).__name__) from None
+            raise Unanswered("connection lost") from None
+        except requests.RequestException as error:
+            raise Unanswered(type(error).__name__) from None
+
+    def close(self) -> None:
+        self._session.close()

@@ -1,0 +1,360 @@
+"""Klaviyo: profiles with a `storecue_tags` property, events that start flows, lists. JSON:API, one host for everyone.
+
+Built from Klaviyo's published OpenAPI documents, revision 2026-07-15. No field has to be defined beforehand.
+"""
+
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from typing import Any, NamedTuple
+from urllib.parse import parse_qs, quote, urlsplit
+
+import orjson
+
+from adapters.destination import (
+    Account,
+    Change,
+    Clock,
+    Cue,
+    FieldSpec,
+    Limits,
+    Membership,
+    Outcome,
+    Settings,
+)
+from adapters.errors import DeliveryError, Rejected, Transient
+from adapters.http import Answer, Http, Vendor, credential, judge
+from adapters.outcomes import bisect, chunked, each, in_turn, outcome_of
+from adapters.rate_limit import Window
+from adapters.values import instant
+
+_MEDIA_TYPE = "application/vnd.api+json"
+_SINGLES = 20
+"""Up to here one call per profile is both faster and tells the profile's id; beyond, an import job takes over."""
+
+_PROFILE_BYTES = 100_000
+_JOB_PROFILES, _JOB_EVENTS, _JOB_BYTES = 10_000, 1_000, 4_800_000
+_LOOKUP = 100
+_LIST_PROFILES = 1_000
+_POLLS = (0.5, 0.5, 1, 1, 2, 2, 3, 5, 5, 5, 5, 10, 10, 10)
+
+# Burst and steady windows, fixed at the vendor and per endpoint. The documents say 750 a minute for the third tier,
+# the documentation's table 700 (2026-07): the smaller one.
+_XS, _S = (Window(1, 1), Window(15, 60)), (Window(3, 1), Window(60, 60))
+_M, _L, _XL = (Window(10, 1), Window(150, 60)), (Window(75, 1), Window(700, 60)), (Window(350, 1), Window(3500, 60))
+_WINDOWS = {
+    "accounts": _XS,
+    "profile-import": _L,
+    "profiles": _L,
+    "import-job": _M,
+    "import-job-status": _M,
+    "import-job-errors": _M,
+    "events": _XL,
+    "event-job": _M,
+    "lists": _L,
+    "list-create": (*_M, Window(150, 86_400)),
+    "list-profiles": _M,
+    "deletion": _S,
+}
+
+
+class _Encoded(NamedTuple):
+    """A change and its profile, written once however often its batch is cut."""
+
+    key: str
+    change: Change
+    profile: bytes
+
+
+class Klaviyo:
+    """An account of Klaviyo (see adapters.destination.Destination). Options: `revision`."""
+
+    vendor = "klaviyo"
+    limits = Limits(batch=1_000, concurrency=8)
+
+    def __init__(self, settings: Settings, clock: Clock) -> None:
+        key = credential(settings, "api_key")
+        headers = {
+            "Authorization": f"Klaviyo-API-Key {key}",
+            "revision": settings.options.get("revision", "2026-07-15"),
+            # Without it a retired revision silently becomes a newer one, with other fields (2026).
+            "X-Klaviyo-Revision-Fall-Forward-Opt-Out": "1",
+            "Accept": _MEDIA_TYPE,
+            "Content-Type": _MEDIA_TYPE,
+        }
+        vendor = Vendor("Klaviyo", "https://a.klaviyo.com", headers, (key,), _judge, self.limits.concurrency, _WINDOWS)
+        self._http = Http(vendor, settings, clock)
+        self._clock = clock
+        self._pool = ThreadPoolExecutor(self.limits.concurrency, thread_name_prefix="klaviyo")
+
+    def check_login(self) -> Account:
+        account = self._http.call("GET", "/api/accounts", family="accounts").at("data", 0)
+        contact = account.get("attributes", {}).get("contact_information", {})
+        return Account(account["id"], contact.get("organization_name") or account["id"])
+
+    def provision(self, fields: Sequence[FieldSpec], tags: Sequence[str]) -> list[str]:
+        return []
+
+    def apply(self, changes: Sequence[Change]) -> list[Outcome]:
+        # An e-mail address moves with the profile's id; who may not be created must be known to exist.
+        sought = [
+            c.previous_email or c.email for c in changes if not c.remote_id and (c.previous_email or not c.create)
+        ]
+        ids = self._profile_ids(sought)
+        skipped: list[Outcome] = []
+        wanted: list[Change] = []
+        for change in changes:
+            known = change.remote_id or ids.get((change.previous_email or change.email).lower())
+            if known or change.create:
+                wanted.append(replace(change, remote_id=known))
+            else:
+                skipped.append(_not_there(change.key))
+        if len(wanted) <= _SINGLES:
+            return skipped + (each(self._pool, wanted, self._upsert) if wanted else [])
+        encoded = [_Encoded(change.key, change, orjson.dumps(_profile(change))) for change in wanted]
+        large = [e for e in encoded if len(e.profile) > _PROFILE_BYTES]
+        skipped += [Outcome(e.key, "rejected", "too_large", "a profile may have 100 kB at most") for e in large]
+        fitting = [e for e in encoded if len(e.profile) <= _PROFILE_BYTES]
+        return skipped + in_turn(_jobs(fitting), lambda job: bisect(job, self._import, _refuse))
+
+    def send(self, cues: Sequence[Cue]) -> list[Outcome]:
+        if len(cues) <= _SINGLES:
+            return each(self._pool, cues, self._event) if cues else []
+        return in_turn(chunked(cues, _JOB_EVENTS), self._events)
+
+    def ensure_list(self, name: str, known_id: str | None) -> str:
+        if known_id and self._lists("id", known_id):
+            return known_id
+        found = self._lists("name", name)
+        if found:
+            return str(found[0]["id"])
+        body = {"data": {"type": "list", "attributes": {"name": name}}}
+        return str(self._http.call("POST", "/api/lists", body=body, family="list-create").at("data", "id"))
+
+    def update_list(self, list_id: str, memberships: Sequence[Membership]) -> list[Outcome]:
+        ids = self._profile_ids([m.email for m in memberships if not m.remote_id])
+        known = [replace(m, remote_id=m.remote_id or ids.get(m.email.lower())) for m in memberships]
+        absent = [_not_there(m.key) for m in known if not m.remote_id]
+        path = f"/api/lists/{quote(list_id, safe='')}/relationships/profiles"
+
+        def relate(members: Sequence[Membership]) -> list[Outcome]:
+            body = {"data": [{"type": "profile", "id": m.remote_id} for m in members]}
+            self._http.call("POST" if members[0].added else "DELETE", path, body=body, family="list-profiles")
+            return [Outcome(m.key, "applied", remote_id=m.remote_id) for m in members]
+
+        kinds = [[m for m in known if m.remote_id and m.added is added] for added in (True, False)]
+        pieces = [piece for kind in kinds for piece in chunked(kind, _LIST_PROFILES)]
+        return absent + in_turn(pieces, lambda piece: bisect(piece, relate, _refuse))
+
+    def forget(self, email: str, remote_id: str | None = None) -> None:
+        if remote_id and self._delete({"type": "profile", "id": remote_id, "attributes": {}}).status != 404:
+            return
+        self._delete({"type": "profile", "attributes": {"email": email}})
+
+    def close(self) -> None:
+        self._pool.shutdown()
+        self._http.close()
+
+    def _delete(self, profile: dict[str, Any]) -> Answer:
+        body = {"data": {"type": "data-privacy-deletion-job", "attributes": {"profile": {"data": profile}}}}
+        path = "/api/data-privacy-deletion-jobs"
+        return self._http.call("POST", path, body=body, family="deletion", expect=(404,))
+
+    def _profile_ids(self, emails: Iterable[str]) -> dict[str, str]:
+        """Profile ids by lower-case address, of those that exist."""
+        ids: dict[str, str] = {}
+        wanted = sorted({email.lower() for email in emails})
+        for start in range(0, len(wanted), _LOOKUP):
+            some = orjson.dumps(wanted[start : start + _LOOKUP]).decode()
+            query: dict[str, str | int] = {
+                "filter": f"any(email,{some})",
+                "fields[profile]": "email",
+                "page[size]": _LOOKUP,
+            }
+            for profile in self._http.call("GET", "/api/profiles", query=query, family="profiles").at("data"):
+                ids[str(profile["attributes"]["email"]).lower()] = profile["id"]
+        return ids
+
+    def _lists(self, attribute: str, value: str) -> list[dict[str, Any]]:
+        query = {"filter": f"equals({attribute},{orjson.dumps(value).decode()})"}
+        found: list[dict[str, Any]] = self._http.call("GET", "/api/lists", query=query, family="lists").at("data")
+        return found
+
+    def _upsert(self, change: Change) -> Outcome:
+        expect = (404, 409) if change.remote_id else (409,)
+        answer = self._post_profile(_profile(change), expect)
+        if answer.status == 404 and not change.create:
+            return _not_there(change.key)
+        if answer.status in expect:
+            # 404: merged away or deleted. 409: address and id belong to two profiles. The address decides.
+            answer = self._post_profile(_profile(replace(change, remote_id=None), identified_by_email=True), ())
+        return Outcome(change.key, "applied", remote_id=answer.at("data", "id"))
+
+    def _post_profile(self, profile: dict[str, Any], expect: tuple[int, ...]) -> Answer:
+        body = {"data": profile}
+        return self._http.call("POST", "/api/profile-import", body=body, family="profile-import", expect=expect)
+
+    def _import(self, items: Sequence[_Encoded]) -> list[Outcome]:
+        """Runs one import job to its end; raises Rejected when the job is refused and nobody says for which profile."""
+        profiles = {"data": [orjson.Fragment(item.profile) for item in items]}
+        body = {"data": {"type": "profile-bulk-import-job", "attributes": {"profiles": profiles}}}
+        path = "/api/profile-bulk-import-jobs"
+        answer = self._http.call("POST", path, body=body, family="import-job", expect=(400,))
+        if answer.status == 400:
+            refused = _by_item(answer.data.get("errors", []), items)
+            if not refused or None in refused:
+                raise _judge(answer, 0.0)
+            rest = [item for item in items if item.key not in refused]
+            return _rejected(refused) + (self._import(rest) if rest else [])
+        job = self._finished(answer.at("data", "id"))
+        if not job["attributes"].get("failed_count"):
+            return [Outcome(item.key, "applied") for item in items]
+        refused = _by_item(self._import_errors(job["id"]), items)
+        # With an id, the profile may only have been merged away. And when some profile failed and nobody says which,
+        # each of the others has to answer for itself.
+        unclear = None in refused or len(refused) < job["attributes"]["failed_count"]
+        again = [i.change for i in items if (i.change.remote_id if i.key in refused else unclear)]
+        settled = {change.key for change in again}
+        done = [Outcome(i.key, "applied") for i in items if i.key not in refused and i.key not in settled]
+        done += [outcome for outcome in _rejected(refused) if outcome.key not in settled]
+        return done + (each(self._pool, again, self._upsert) if again else [])
+
+    def _finished(self, job_id: str) -> dict[str, Any]:
+        path = f"/api/profile-bulk-import-jobs/{quote(job_id, safe='')}"
+        for wait in _POLLS:
+            self._clock.sleep(wait)
+            job: dict[str, Any] = self._http.call("GET", path, family="import-job-status").at("data")
+            if job["attributes"]["status"] == "complete":
+                return job
+            if job["attributes"]["status"] == "cancelled":
+                raise Transient("Klaviyo cancelled the import job", reason="job_cancelled", retry_after=10.0)
+        raise Transient("Klaviyo has not finished the import job", reason="job_pending", retry_after=30.0)
+
+    def _import_errors(self, job_id: str) -> list[dict[str, Any]]:
+        path = f"/api/profile-bulk-import-jobs/{quote(job_id, safe='')}/import-errors"
+        query: dict[str, str | int] = {"page[size]": 100}
+        errors: list[dict[str, Any]] = []
+        while True:
+            page = self._http.call("GET", path, query=query, family="import-job-errors").data
+            errors += [error["attributes"] for error in page["data"]]
+            # The link is absolute, on the vendor's own host: only its cursor is of use behind a base_url.
+            link = (page.get("links") or {}).get("next")
+            cursor = parse_qs(urlsplit(link).query).get("page[cursor]") if link else None
+            if not cursor:
+                return errors
+            query["page[cursor]"] = cursor[0]
+
+    def _event(self, cue: Cue) -> Outcome:
+        profile = _cue_profile(cue)
+        attributes = {**_cue_event(cue), "profile": {"data": profile}}
+        self._http.call(
+            "POST", "/api/events", body={"data": {"type": "event", "attributes": attributes}}, family="events"
+        )
+        return Outcome(cue.key, "applied", remote_id=cue.remote_id)
+
+    def _events(self, cues: Sequence[Cue]) -> list[Outcome]:
+        entries = [
+            {
+                "type": "event-bulk-create",
+                "attributes": {
+                    "profile": {"data": _cue_profile(cue)},
+                    "events": {"data": [{"type": "event", "attributes": _cue_event(cue)}]},
+                },
+            }
+            for cue in cues
+        ]
+        attributes = {"events-bulk-create": {"data": entries}}
+        body = {"data": {"type": "event-bulk-create-job", "attributes": attributes}}
+        try:
+            self._http.call("POST", "/api/event-bulk-create-jobs", body=body, family="event-job")
+        except Rejected:
+            # One repeated unique_id refuses the whole job, where the single endpoint just keeps the first (2026-07).
+            return each(self._pool, cues, self._event)
+        return [Outcome(cue.key, "applied", remote_id=cue.remote_id) for cue in cues]
+
+
+def _profile(change: Change, *, identified_by_email: bool = False) -> dict[str, Any]:
+    attributes: dict[str, Any] = {"email": change.email}
+    if not identified_by_email:
+        attributes["external_id"] = change.external_id
+    names = {"first_name": change.first_name, "last_name": change.last_name}
+    attributes.update({name: value for name, value in names.items() if value is not None})
+    attributes["properties"] = {**change.fields, "storecue_tags": list(change.tags)}
+    identity = {"id": change.remote_id} if change.remote_id else {}
+    return {"type": "profile", **identity, "attributes": attributes}
+
+
+def _cue_profile(cue: Cue) -> dict[str, Any]:
+    identity = {"id": cue.remote_id} if cue.remote_id else {}
+    return {"type": "profile", **identity, "attributes": {"email": cue.email}}
+
+
+def _cue_event(cue: Cue) -> dict[str, Any]:
+    return {
+        "properties": dict(cue.properties),
+        "time": instant(cue.at),
+        "unique_id": cue.key,
+        "metric": {"data": {"type": "metric", "attributes": {"name": cue.name[:127]}}},
+        **({"backfill": True} if cue.backfill else {}),
+    }
+
+
+def _jobs(items: Sequence[_Encoded]) -> Iterable[list[_Encoded]]:
+    job: list[_Encoded] = []
+    size = 0
+    for item in items:
+        if job and (len(job) == _JOB_PROFILES or size + len(item.profile) > _JOB_BYTES):
+            yield job
+            job, size = [], 0
+        job.append(item)
+        size += len(item.profile) + 1
+    if job:
+        yield job
+
+
+def _by_item(errors: Sequence[dict[str, Any]], items: Sequence[_Encoded]) -> dict[str | None, dict[str, Any]]:
+    """The vendor's errors by the key of the item they mean: by pointer, else by the address in the payload it returns.
+    None stands for those that name no item of ours."""
+    by_email = {item.change.email.lower(): item.key for item in items}
+    found: dict[str | None, dict[str, Any]] = {}
+    for error in errors:
+        words = str((error.get("source") or {}).get("pointer") or "").split("/profiles/data/")
+        index = words[-1].split("/")[0] if len(words) == 2 else ""
+        payload = error.get("original_payload") or {}
+        email = payload.get("email") or (payload.get("attributes") or {}).get("email") or ""
+        if index.isdecimal() and int(index) < len(items):
+            found[items[int(index)].key] = error
+        else:
+            found[by_email.get(str(email).lower())] = error
+    return found
+
+
+def _rejected(refused: dict[str | None, dict[str, Any]]) -> list[Outcome]:
+    return [
+        Outcome(key, "rejected", "rejected", _sentence(error), field=_field(error))
+        for key, error in refused.items()
+        if key is not None
+    ]
+
+
+def _refuse(item: _Encoded | Membership, error: Rejected) -> Outcome:
+    return outcome_of(item.key, error)
+
+
+def _not_there(key: str) -> Outcome:
+    return Outcome(key, "skipped", "not_on_list", "Klaviyo has no such profile")
+
+
+def _sentence(error: dict[str, Any]) -> str:
+    return str(error.get("detail") or error.get("title") or error.get("code") or "")[:500]
+
+
+def _field(error: dict[str, Any]) -> str | None:
+    pointer = str((error.get("source") or {}).get("pointer") or "")
+    return pointer.rsplit("/", 1)[-1] if "/attributes/" in pointer else None
+
+
+def _judge(answer: Answer, now: float) -> DeliveryError:
+    errors = answer.data.get("errors") if isinstance(answer.data, dict) else None
+    error = errors[0] if errors else {}
+    return judge(answer, now, _sentence(error), culprit=_field(error))

@@ -1,0 +1,121 @@
+"""From errors to one Outcome per item, and the search for the items that spoil a batch."""
+
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Protocol, TypeVar
+
+from adapters.destination import Outcome
+from adapters.errors import DeliveryError, Misconfigured, Rejected, Transient, Unauthorized
+
+_HALTS = frozenset({"rate_limited", "unreachable"})
+
+
+class Keyed(Protocol):
+    """Anything that carries the key given back in its Outcome."""
+
+    @property
+    def key(self) -> str: ...
+
+
+K = TypeVar("K", bound=Keyed)
+
+
+def halts(error: DeliveryError) -> bool:
+    """True when the error concerns the whole account, so that further items would meet the same."""
+    return isinstance(error, Unauthorized | Misconfigured) or error.reason in _HALTS
+
+
+def outcome_of(key: str, error: DeliveryError) -> Outcome:
+    """What an error means for one item: rejected for good, or to be tried again."""
+    if isinstance(error, Rejected):
+        return Outcome(key, "rejected", error.reason, error.message, field=error.field)
+    wait = error.retry_after if isinstance(error, Transient) else 0.0
+    return Outcome(key, "retry", error.reason, error.message, retry_after=wait)
+
+
+def settle(items: Sequence[Keyed], results: Sequence[Outcome | DeliveryError]) -> list[Outcome]:
+    """One Outcome per item; raises the error when the whole account refused and nothing was done."""
+    errors = [result for result in results if isinstance(result, DeliveryError)]
+    if errors and len(errors) == len(results) and all(map(halts, errors)):
+        raise max(errors, key=lambda error: getattr(error, "retry_after", float("inf")))
+    return [
+        outcome_of(item.key, result) if isinstance(result, DeliveryError) else result
+        for item, result in zip(items, results, strict=True)
+    ]
+
+
+def each(pool: ThreadPoolExecutor, items: Sequence[K], act: Callable[[K], Outcome]) -> list[Outcome]:
+    """`act` on every item, several at a time; one Outcome per item in their order. Stops calling once the account
+    refuses as a whole, and raises that when nothing was done."""
+    refusals: list[DeliveryError] = []
+
+    def attempt(item: K) -> Outcome | DeliveryError:
+        if refusals:
+            return refusals[0]
+        try:
+            return act(item)
+        except DeliveryError as error:
+            if halts(error):
+                refusals.append(error)
+            return error
+
+    return settle(items, [attempt(items[0])] if len(items) == 1 else list(pool.map(attempt, items)))
+
+
+def in_turn(chunks: Iterable[Sequence[K]], send: Callable[[Sequence[K]], list[Outcome]]) -> list[Outcome]:
+    """The outcomes of `send` on each chunk; after an error the rest is not tried. Raises it when nothing was done."""
+    done: list[Outcome] = []
+    failure: DeliveryError | None = None
+    for chunk in chunks:
+        if failure is None:
+            try:
+                done += send(chunk)
+                continue
+            except DeliveryError as error:
+                if not done:
+                    raise
+                failure = error
+        done += [outcome_of(item.key, failure) for item in chunk]
+    return done
+
+
+def chunked(items: Sequence[K], size: int) -> Iterable[Sequence[K]]:
+    """Pieces of at most `size`, in order."""
+    return (items[start : start + size] for start in range(0, len(items), size))
+
+
+def bisect(
+    items: Sequence[K], send: Callable[[Sequence[K]], list[Outcome]], refuse: Callable[[K, Rejected], Outcome]
+) -> list[Outcome]:
+    """One Outcome per item where a vendor refuses a whole batch for one bad item: each bad item goes to `refuse`.
+
+    Costs one call when nothing is bad, and at most ceil(log2 n) + 1 further calls per bad item: a failing batch is
+    halved, one half is tried, and what is known to fail is never tried again as it stands.
+    """
+    done: list[Outcome] = []
+    pending = list(items)
+    suspects: list[K] = []
+    try:
+        while pending:
+            try:
+                done += send(pending)
+                return done
+            except Rejected as error:
+                refusal = error
+            suspects, pending = pending, []
+            while len(suspects) > 1:
+                middle = len(suspects) // 2
+                half, other = suspects[:middle], suspects[middle:]
+                try:
+                    done += send(half)
+                    suspects = other
+                except Rejected as error:
+                    refusal = error
+                    suspects, pending = half, other + pending
+            done.append(refuse(suspects[0], refusal))
+            suspects = []
+    except DeliveryError as error:
+        if not done:
+            raise
+        done += [outcome_of(item.key, error) for item in suspects + pending]
+    return done
