@@ -1,0 +1,98 @@
+"""Configured objects as entries: the JSON objects kept in the database, written to YAML and compared in a plan."""
+
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, NamedTuple
+
+from connector.domain import (
+    Configuration,
+    DestinationConfig,
+    FieldConfig,
+    Json,
+    SegmentConfig,
+    SourceConfig,
+    StoreInfo,
+)
+
+KINDS = ("store", "source", "destination", "field", "segment")
+"""In the order in which they refer to nothing that comes later, but for segments, which destinations name."""
+
+STORE = "store"
+"""The name of the one object of kind store."""
+
+
+class Entry(NamedTuple):
+    """One configured object. `definition` is complete: no default is left out."""
+
+    kind: str
+    name: str
+    definition: dict[str, Json]
+
+
+def entries_of(configuration: Configuration) -> Iterator[Entry]:
+    """Every object of a configuration, kind by kind, each in the file's order."""
+    store = configuration.store
+    yield Entry("store", STORE, {"name": store.name, "timezone": store.timezone, "currency": store.currency})
+    for source in configuration.sources.values():
+        yield Entry("source", source.name, {"kind": source.kind, "secrets": list(source.secrets)})
+    for destination in configuration.destinations.values():
+        yield Entry("destination", destination.name, _of_destination(destination))
+    for one in configuration.fields.values():
+        yield Entry("field", one.name, {"from": one.source, "type": one.type, "label": one.label})
+    for segment in configuration.segments.values():
+        yield Entry("segment", segment.id, {"name": segment.name, "when": segment.when})
+
+
+def configuration_of(entries: Iterable[Entry], version: int) -> Configuration:
+    """The configuration that `entries_of` took apart."""
+    found: dict[str, dict[str, Any]] = {kind: {} for kind in KINDS}
+    for kind, name, definition in entries:
+        found[kind][name] = _BUILD[kind](name, definition)
+    return Configuration(
+        version=version,
+        store=found["store"].get(STORE, StoreInfo()),
+        sources=found["source"],
+        destinations=found["destination"],
+        fields=found["field"],
+        segments=found["segment"],
+    )
+
+
+def text_of(definition: Mapping[str, Json]) -> str:
+    """A definition as JSON text, its keys in their order."""
+    return json.dumps(definition, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+
+
+def same(left: Json, right: Json) -> bool:
+    """True when two JSON values are equal: 1, 1.0 and true are three values, the order of keys means nothing."""
+    return json.dumps(left, sort_keys=True) == json.dumps(right, sort_keys=True)
+
+
+def _of_destination(destination: DestinationConfig) -> dict[str, Json]:
+    return {
+        "kind": destination.kind,
+        "credentials": dict(destination.credentials),
+        "list_id": destination.list_id,
+        "base_url": destination.base_url,
+        "allow_insecure": destination.allow_insecure,
+        "dry_run": destination.dry_run,
+        "segments": None if destination.segments is None else list(destination.segments),
+        "lists": destination.lists,
+        "events": destination.events,
+        "create_contacts": destination.create_contacts,
+        "options": dict(destination.options),
+    }
+
+
+def _destination(name: str, definition: Mapping[str, Json]) -> DestinationConfig:
+    segments = definition["segments"]
+    return DestinationConfig(name=name, **{**definition, "segments": None if segments is None else tuple(segments)})
+
+
+_BUILD: dict[str, Callable[[str, Mapping[str, Any]], object]] = {
+    "store": lambda name, definition: StoreInfo(**definition),
+    "source": lambda name, definition: SourceConfig(name, definition["kind"], tuple(definition["secrets"])),
+    "destination": _destination,
+    "field": lambda name, definition: FieldConfig(name, definition["from"], definition["type"], definition["label"]),
+    "segment": lambda name, definition: SegmentConfig(name, definition["name"], definition["when"]),
+}

@@ -1,0 +1,387 @@
+"""What storecue.yaml may say: marshmallow schemas for the whole file, and the configuration it means."""
+
+import functools
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, get_args
+from zoneinfo import available_timezones
+
+from marshmallow import EXCLUDE, Schema, ValidationError, fields, validates_schema
+
+from adapters.address import permitted_address
+from adapters.errors import Misconfigured
+from connector.config import field_types, secrets
+from connector.config.currencies import CURRENCIES
+from connector.config.kinds import DestinationKind, Kinds, known_kinds
+from connector.config.rules import rule_problems
+from connector.config.yaml_file import Document, escaped, nearest
+from connector.domain import (
+    Configuration,
+    CreatePolicy,
+    DestinationConfig,
+    FieldConfig,
+    Json,
+    SegmentConfig,
+    SourceConfig,
+    StoreInfo,
+)
+
+_SLUG = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
+_SLUG_RULE = "a name has lower-case letters, digits, - and _ (at most 63, a letter or digit first), such as vip-2026"
+_FIELD_NAME = re.compile(r"(?!storecue_)[a-z][a-z0-9_]{0,62}")
+_FIELD_RULE = (
+    "a field's name has lower-case letters, digits and _ (at most 63, a letter first), and is not storecue_..."
+)
+
+_Found = Iterator[tuple[str, str]]
+"""Problems as (JSON pointer, message)."""
+
+
+def configuration_from(document: Document, kinds: Kinds | None = None) -> Configuration:
+    """The configuration that a document means; secrets are as written, literal ones still in the clear.
+
+    Raises InvalidConfiguration with every problem found, each with its line and JSON pointer.
+    """
+    kinds = kinds or known_kinds()
+    try:
+        loaded = _File().load(document.value)
+    except ValidationError as error:
+        raise document.invalid(list(_flat(error.messages, ""))) from None
+    store = StoreInfo(**(loaded["store"] or {}))
+    segments = {
+        name: SegmentConfig(name, entry["name"] or name, entry["when"]) for name, entry in loaded["segments"].items()
+    }
+    problems = [
+        *_source_problems(loaded["sources"], kinds),
+        *_destination_problems(loaded["destinations"], kinds, list(segments)),
+        *rule_problems(segments, store),
+    ]
+    if problems:
+        raise document.invalid(problems)
+    folder = document.folder
+    return Configuration(
+        store=store,
+        sources={name: _source(name, entry, folder) for name, entry in loaded["sources"].items()},
+        destinations={
+            name: _destination(name, entry, kinds.destinations[entry["kind"]], folder)
+            for name, entry in loaded["destinations"].items()
+        },
+        fields={name: _field(name, entry) for name, entry in loaded["field_entries"].items()},
+        segments=segments,
+    )
+
+
+# --- fields that say what would be right -----------------------------------------------------------------------------
+
+_TYPES = {dict: "an object", list: "a list", str: "a text", bool: "true or false", int: "a number", float: "a number"}
+_MESSAGES: dict[str, str | list[Any] | dict[Any, Any]] = {
+    "required": "is missing",
+    "null": "is empty; give it a value, or leave the key out",
+}
+
+
+def _type(value: Json) -> str:
+    return _TYPES.get(type(value), "empty")
+
+
+class _Text(fields.Field[str]):
+    """A text of 1 to `longest` characters on one line. Its messages never repeat it: it may be a secret."""
+
+    default_error_messages = _MESSAGES
+
+    def __init__(self, *, longest: int = 200, fault: Callable[[str], str | None] | None = None, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self._longest = longest
+        self._fault = fault
+
+    def _deserialize(self, value: Json, attr: str | None, data: Any, **kwargs: Any) -> str:
+        if not isinstance(value, str):
+            quotes = "" if isinstance(value, dict | list) else "; write it in quotes"
+            raise ValidationError(f"is {_type(value)}, but must be a text{quotes}")
+        if not value.strip() or len(value) > self._longest or not value.isprintable():
+            raise ValidationError(f"must be a text of 1 to {self._longest} characters on one line")
+        if self._fault and (fault := self._fault(value)):
+            raise ValidationError(fault)
+        return value
+
+
+class _Flag(fields.Field[bool]):
+    default_error_messages = _MESSAGES
+
+    def _deserialize(self, value: Json, attr: str | None, data: Any, **kwargs: Any) -> bool:
+        if not isinstance(value, bool):
+            raise ValidationError(f"is {_type(value)}; write true or false")
+        return value
+
+
+class _Object(fields.Field[dict[str, Json]]):
+    default_error_messages = _MESSAGES
+
+    def _deserialize(self, value: Json, attr: str | None, data: Any, **kwargs: Any) -> dict[str, Json]:
+        if not isinstance(value, dict) or not value:
+            raise ValidationError(f"is {_type(value)}, but must be a rule such as {{event: Order Completed}}")
+        return value
+
+
+class _Texts(fields.Field[list[str]]):
+    """A list of different texts; `at_least` of them."""
+
+    default_error_messages = _MESSAGES
+
+    def __init__(self, text: _Text, *, at_least: int, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self._text = text
+        self._at_least = at_least
+
+    def _deserialize(self, value: Json, attr: str | None, data: Any, **kwargs: Any) -> list[str]:
+        if not isinstance(value, list):
+            raise ValidationError(f"is {_type(value)}, but must be a list: [..]")
+        if len(value) < self._at_least:
+            raise ValidationError("is an empty list; give it at least one")
+        result: list[str] = []
+        problems: dict[int, Any] = {}
+        for index, item in enumerate(value):
+            try:
+                text = self._text.deserialize(item)
+                if text in result:
+                    raise ValidationError(f"is the same as number {result.index(text) + 1} of the list; keep one")
+                result.append(text)
+            except ValidationError as error:
+                problems[index] = error.messages
+        if problems:
+            raise ValidationError(problems)
+        return result
+
+
+class _Named(fields.Field[dict[str, Any]]):
+    """An object of named entries, in their order; nothing at all counts as none."""
+
+    def __init__(self, entry: Schema | _Text, name: re.Pattern[str], rule: str, **kwargs: Any) -> None:
+        super().__init__(load_default=dict, allow_none=True, pre_load=lambda value: value or {}, **kwargs)
+        self._entry = entry
+        self._name = name
+        self._rule = rule
+
+    def _deserialize(self, value: Json, attr: str | None, data: Any, **kwargs: Any) -> dict[str, Any]:
+        if not isinstance(value, dict):
+            raise ValidationError(f"is {_type(value)}, but must be an object: a name, a colon, and what it stands for")
+        result: dict[str, Any] = {}
+        problems: dict[str, Any] = {}
+        for name, entry in value.items():
+            try:
+                if not self._name.fullmatch(name):
+                    raise ValidationError(self._rule)
+                result[name] = (
+                    self._entry.load(entry) if isinstance(self._entry, Schema) else self._entry.deserialize(entry)
+                )
+            except ValidationError as error:
+                problems[name] = error.messages
+        if problems:
+            raise ValidationError(problems)
+        return result
+
+
+class _Section(Schema):
+    """A schema whose unknown keys are answered with the nearest known one."""
+
+    error_messages = {"type": "must be an object: a key, a colon and its value"}  # noqa: RUF012 (marshmallow's own)
+
+    class Meta:
+        unknown = EXCLUDE
+
+    @validates_schema(skip_on_field_errors=False, pass_original=True)
+    def _know_every_key(self, data: Any, original: Json, **kwargs: Any) -> None:
+        if not isinstance(original, Mapping):
+            return
+        known = [name if one.data_key is None else one.data_key for name, one in self.fields.items()]
+        unknown = {key: [f"is not known here; {nearest(key, known)}"] for key in original if key not in known}
+        if unknown:
+            raise ValidationError(unknown)
+
+
+def _one_of(choices: Sequence[str]) -> Callable[[str], str | None]:
+    return lambda text: None if text in choices else f'"{text}" is not known; {nearest(text, list(choices))}'
+
+
+@functools.cache
+def _time_zones() -> frozenset[str]:
+    return frozenset(available_timezones())
+
+
+def _time_zone_fault(text: str) -> str | None:
+    if text in _time_zones():
+        return None
+    close = nearest(text, sorted(_time_zones()))
+    hint = close if close.startswith("did") else "write an IANA name such as Europe/Paris"
+    return f'"{text}" is not a time zone; {hint}'
+
+
+def _currency_fault(text: str) -> str | None:
+    return None if text in CURRENCIES else f'"{text}" is not a currency; write its ISO 4217 code, such as EUR'
+
+
+# --- the file --------------------------------------------------------------------------------------------------------
+
+
+class _Store(_Section):
+    name = _Text(load_default=StoreInfo().name)
+    timezone = _Text(fault=_time_zone_fault, load_default=StoreInfo().timezone)
+    currency = _Text(fault=_currency_fault, load_default=StoreInfo().currency)
+
+
+def _secret(**kwargs: Any) -> _Text:
+    return _Text(longest=4096, fault=secrets.fault_of, **kwargs)
+
+
+class _Source(_Section):
+    kind = _Text(required=True)
+    secrets = _Texts(_secret(), at_least=1, required=True)
+
+
+_ANY_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,62}")
+
+
+class _Destination(_Section):
+    kind = _Text(required=True)
+    credentials = _Named(_secret(), _ANY_NAME, "is not the name of a credential")
+    list_id = _Text(load_default=None)
+    base_url = _Text(longest=2000, load_default=None)
+    allow_insecure = _Flag(load_default=False)
+    dry_run = _Flag(load_default=False)
+    segments = _Texts(_Text(), at_least=0, load_default=None)
+    lists = _Flag(load_default=False)
+    events = _Flag(load_default=False)
+    create_contacts = _Text(fault=_one_of(get_args(CreatePolicy)), load_default=None)
+    options = _Named(_Text(), _ANY_NAME, "is not the name of an option")
+
+
+class _Field(_Section):
+    source = _Text(data_key="from", required=True, fault=field_types.fault_of)
+    type = _Text(fault=_one_of(field_types.FIELD_TYPES), load_default=None)
+    label = _Text(longest=50, load_default=None)
+
+
+class _Segment(_Section):
+    name = _Text(longest=100, load_default=None)
+    when = _Object(required=True)
+
+
+def _require_version_1(value: Json) -> None:
+    if value != 1 or isinstance(value, bool):
+        raise ValidationError("must be 1, the only version of this format")
+
+
+class _File(_Section):
+    version = fields.Raw(
+        required=True,
+        validate=_require_version_1,
+        error_messages={"required": "is missing; write version: 1", "null": "must be 1"},
+    )
+    store = fields.Nested(_Store, load_default=None, allow_none=True)
+    sources = _Named(_Source(), _SLUG, _SLUG_RULE)
+    destinations = _Named(_Destination(), _SLUG, _SLUG_RULE)
+    field_entries = _Named(_Field(), _FIELD_NAME, _FIELD_RULE, data_key="fields")
+    segments = _Named(_Segment(), _SLUG, _SLUG_RULE)
+
+
+def _flat(messages: Any, pointer: str) -> _Found:
+    if isinstance(messages, Mapping):
+        for key, below in messages.items():
+            yield from _flat(below, pointer if key == "_schema" else f"{pointer}/{escaped(str(key))}")
+    else:
+        for message in messages:
+            yield pointer, message
+
+
+# --- what one entry says about another -------------------------------------------------------------------------------
+
+
+def _source_problems(sources: Mapping[str, Any], kinds: Kinds) -> _Found:
+    for name, entry in sources.items():
+        if entry["kind"] not in kinds.sources:
+            yield (
+                f"/sources/{name}/kind",
+                f'"{entry["kind"]}" is not a kind of source; {nearest(entry["kind"], list(kinds.sources))}',
+            )
+
+
+def _destination_problems(destinations: Mapping[str, Any], kinds: Kinds, segments: list[str]) -> _Found:
+    for name, entry in destinations.items():
+        here = f"/destinations/{name}"
+        for index, segment in enumerate(entry["segments"] or ()):
+            if segment not in segments:
+                yield f"{here}/segments/{index}", f'there is no segment "{segment}"; {nearest(segment, segments)}'
+        if entry["base_url"] is not None and (fault := _address_fault(entry["base_url"], entry["allow_insecure"])):
+            yield f"{here}/base_url", fault
+        kind = kinds.destinations.get(entry["kind"])
+        if kind is None:
+            known = nearest(entry["kind"], list(kinds.destinations))
+            yield f"{here}/kind", f'"{entry["kind"]}" is not a kind of destination; {known}'
+        else:
+            yield from _kind_problems(here, entry, kind)
+
+
+def _kind_problems(here: str, entry: Mapping[str, Any], kind: DestinationKind) -> _Found:
+    vendor = entry["kind"]
+    for credential in kind.credentials:
+        if credential not in entry["credentials"]:
+            yield (
+                f"{here}/credentials/{credential}",
+                f'is missing; {vendor} needs it: {{{credential}: "env:NAME"}}, where NAME is an environment variable',
+            )
+    for key, known in (("credentials", kind.credentials), ("options", kind.options)):
+        for name in entry[key]:
+            if name not in known:
+                yield f"{here}/{key}/{name}", f"is not known to {vendor}; {nearest(name, list(known))}"
+    if kind.list_id and entry["list_id"] is None:
+        yield f"{here}/list_id", f"is missing; {vendor} needs the id of the audience (list) to keep"
+    if not kind.list_id and entry["list_id"] is not None:
+        yield f"{here}/list_id", f"is not used by {vendor}; remove it"
+
+
+def _address_fault(address: str, allow_insecure: bool) -> str | None:
+    try:
+        permitted_address(address, address, allow_insecure)
+    except Misconfigured as error:
+        return error.message.removeprefix("base_url ")
+    return None
+
+
+# --- the configuration that it means ---------------------------------------------------------------------------------
+
+
+def _source(name: str, entry: Mapping[str, Any], folder: Path | None) -> SourceConfig:
+    return SourceConfig(name, entry["kind"], tuple(_located(secret, folder) for secret in entry["secrets"]))
+
+
+def _destination(name: str, entry: Mapping[str, Any], kind: DestinationKind, folder: Path | None) -> DestinationConfig:
+    address = entry["base_url"]
+    return DestinationConfig(
+        name=name,
+        kind=entry["kind"],
+        credentials={key: _located(secret, folder) for key, secret in entry["credentials"].items()},
+        list_id=entry["list_id"],
+        base_url=None if address is None else address.rstrip("/"),
+        allow_insecure=entry["allow_insecure"],
+        dry_run=entry["dry_run"],
+        segments=None if entry["segments"] is None else tuple(entry["segments"]),
+        lists=entry["lists"],
+        events=entry["events"],
+        create_contacts=entry["create_contacts"] or kind.create_contacts,
+        options=entry["options"],
+    )
+
+
+def _field(name: str, entry: Mapping[str, Any]) -> FieldConfig:
+    path = entry["source"]
+    return FieldConfig(
+        name, path, entry["type"] or field_types.type_of(path), entry["label"] or field_types.label_of(name)
+    )
+
+
+def _located(secret: str, folder: Path | None) -> str:
+    """A `file:` reference with an absolute path, so that it means the same file wherever StoreCue is started."""
+    if folder is None or not secret.startswith(secrets.FILE):
+        return secret
+    return f"{secrets.FILE}{folder / secret.removeprefix(secrets.FILE)}"
