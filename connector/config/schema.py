@@ -115,12 +115,13 @@ class _Flag(fields.Field[bool]):
         return value
 
 
-class _Object(fields.Field[dict[str, Json]]):
+class _Rule(fields.Field[dict[str, Json]]):
     default_error_messages = _MESSAGES
 
     def _deserialize(self, value: Json, attr: str | None, data: Any, **kwargs: Any) -> dict[str, Json]:
         if not isinstance(value, dict) or not value:
-            raise ValidationError(f"is {_type(value)}, but must be a rule such as {{event: Order Completed}}")
+            found = _type(value) if value else "empty"
+            raise ValidationError(f"is {found}, but must be a rule such as {{event: Order Completed}}")
         return value
 
 
@@ -264,7 +265,7 @@ class _Field(_Section):
 
 class _Segment(_Section):
     name = _Text(longest=100, load_default=None)
-    when = _Object(required=True)
+    when = _Rule(required=True, allow_none=True, pre_load=lambda value: value or {})
 
 
 def _require_version_1(value: Json) -> None:

@@ -133,17 +133,24 @@ class _Fault(Exception):
         self.pointer = pointer
 
 
+IMPLICIT_TYPES = tuple(
+    (_TAG + tag, re.compile(rf"^(?:{pattern})\Z"), first)
+    for tag, pattern, first in (
+        ("null", r"~|null|Null|NULL|", ["~", "n", "N", ""]),
+        ("bool", r"true|True|TRUE|false|False|FALSE", list("tTfF")),
+        ("int", r"[-+]?[0-9]+", list("-+0123456789")),
+        ("float", r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?", list("-+0123456789.")),
+    )
+)
+"""What a plain scalar is, as (tag, pattern, first characters): YAML 1.2's core schema without infinities."""
+
+
 class _Resolver(BaseResolver):
     """YAML 1.2's core schema: what a plain scalar is."""
 
 
-for _tag, _pattern, _first in (
-    ("null", r"~|null|Null|NULL|", ["~", "n", "N", ""]),
-    ("bool", r"true|True|TRUE|false|False|FALSE", list("tTfF")),
-    ("int", r"[-+]?[0-9]+", list("-+0123456789")),
-    ("float", r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?", list("-+0123456789.")),
-):
-    _Resolver.add_implicit_resolver(_TAG + _tag, re.compile(rf"^(?:{_pattern})$"), _first)
+for _implicit in IMPLICIT_TYPES:
+    _Resolver.add_implicit_resolver(*_implicit)
 
 
 class _Loader(Reader, Scanner, Parser, Composer, _Resolver):

@@ -1,0 +1,95 @@
+"""The secrets of a configuration, all of them at once: found, encrypted for keeping, and opened for use."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+
+from connector.config.secrets import Vault, is_encrypted, is_reference
+from connector.domain import Configuration
+from connector.errors import ConfigurationError
+
+
+def secrets_of(configuration: Configuration) -> Iterator[tuple[str, str]]:
+    """Every secret with its place, a JSON pointer such as `/destinations/klaviyo/credentials/api_key`."""
+    for source in configuration.sources.values():
+        for index, secret in enumerate(source.secrets):
+            yield f"/sources/{source.name}/secrets/{index}", secret
+    for destination in configuration.destinations.values():
+        for name, secret in destination.credentials.items():
+            yield f"/destinations/{destination.name}/credentials/{name}", secret
+
+
+def with_secrets(configuration: Configuration, change: Callable[[str, str], str]) -> Configuration:
+    """The configuration with each secret replaced by `change(place, secret)`."""
+    changed = {place: change(place, secret) for place, secret in secrets_of(configuration)}
+    return replace(
+        configuration,
+        sources={
+            name: replace(
+                source,
+                secrets=tuple(changed[f"/sources/{name}/secrets/{index}"] for index in range(len(source.secrets))),
+            )
+            for name, source in configuration.sources.items()
+        },
+        destinations={
+            name: replace(
+                destination,
+                credentials={
+                    key: changed[f"/destinations/{name}/credentials/{key}"] for key in destination.credentials
+                },
+            )
+            for name, destination in configuration.destinations.items()
+        },
+    )
+
+
+def sealed(wanted: Configuration, current: Configuration, vault: Vault) -> Configuration:
+    """`wanted` with its literal secrets encrypted, ready to be kept.
+
+    A secret that `current` already keeps in the same place stays the same token, so that nothing seems to change.
+    ConfigurationError when an `enc:` value is not ours.
+    """
+    kept: dict[str, dict[str, str]] = {}
+    for place, secret in secrets_of(current):
+        if is_encrypted(secret):
+            kept.setdefault(_holder(place), {})[_opened(vault, place, secret)] = secret
+
+    def seal(place: str, secret: str) -> str:
+        if is_reference(secret):
+            return secret
+        plain = _opened(vault, place, secret) if is_encrypted(secret) else secret
+        token = kept.get(_holder(place), {}).get(plain)
+        return token or (secret if is_encrypted(secret) else vault.encrypt(plain))
+
+    return with_secrets(wanted, seal)
+
+
+def rotated(configuration: Configuration, vault: Vault) -> Configuration:
+    """The configuration with each encrypted secret under the vault's newest key."""
+    return with_secrets(configuration, lambda _, secret: vault.rotate(secret) if is_encrypted(secret) else secret)
+
+
+def resolved(configuration: Configuration, vault: Vault) -> Configuration:
+    """The configuration with every secret in the clear, for use in memory only.
+
+    Raises ConfigurationError that names the place, the reference and who must act.
+    """
+
+    def resolve(place: str, secret: str) -> str:
+        try:
+            return vault.resolve(secret)
+        except ConfigurationError as error:
+            raise ConfigurationError(f"{place}: {error.message}", reason=error.reason) from None
+
+    return with_secrets(configuration, resolve)
+
+
+def _holder(place: str) -> str:
+    """What a secret belongs to: a source's secrets may move within their list, a credential stays what it is."""
+    return place.rpartition("/")[0] if place.startswith("/sources/") else place
+
+
+def _opened(vault: Vault, place: str, token: str) -> str:
+    try:
+        return vault.decrypt(token)
+    except ConfigurationError as error:
+        raise ConfigurationError(f"{place}: {error.message}", reason=error.reason) from None
