@@ -1,0 +1,8 @@
+"""Sources by kind: one line per system that sends us deliveries."""
+
+from connector.ports import Source
+from connector.sources.shopify import Shopify
+
+SOURCES: dict[str, Source] = {
+    "shopify": Shopify(),
+}

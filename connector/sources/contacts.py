@@ -1,0 +1,57 @@
+"""E-mail addresses and phone numbers as identifiers: one spelling for each, and garbage is none at all."""
+
+import re
+from functools import lru_cache
+
+# The everyday address: dot-atom, a host name with a dot. What does not fit may still be valid and is looked at closely.
+_PLAIN_EMAIL = re.compile(
+    r"[a-z0-9!#$%&'*+/=?^_`{|}~-]+(?:\.[a-z0-9!#$%&'*+/=?^_`{|}~-]+)*"
+    r"@(?:[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z]{2,24}"
+)
+_E164 = re.compile(r"\+[1-9][0-9]{6,14}")
+_PUNCTUATION = str.maketrans("", "", " \t-–().\u00a0")
+
+
+def read_email(text: str | None) -> str | None:
+    """The address in lower case, or None when it is not one. Never asks the DNS."""
+    if not text:
+        return None
+    address = text.strip().lower()
+    if not 5 < len(address) <= 254 or "@" not in address:
+        return None
+    if _PLAIN_EMAIL.fullmatch(address) and address.index("@") <= 64:
+        return address
+    return _odd_email(address)
+
+
+@lru_cache(maxsize=1024)
+def _odd_email(address: str) -> str | None:
+    from email_validator import EmailNotValidError, validate_email  # rare, and slow to import
+
+    try:
+        return validate_email(address, check_deliverability=False).normalized.lower()
+    except EmailNotValidError:
+        return None
+
+
+def read_phone(text: str | None, country: str | None = None) -> str | None:
+    """The number in E.164, or None. `country` (ISO 3166 alpha-2) completes a number written as at home."""
+    if not text or len(text) > 40:
+        return None
+    digits = text.translate(_PUNCTUATION)
+    if _E164.fullmatch(digits):
+        return digits
+    return _national_phone(text, country.upper()) if country and len(country) == 2 else None
+
+
+@lru_cache(maxsize=1024)
+def _national_phone(text: str, country: str) -> str | None:
+    import phonenumbers  # 40 ms and its tables: only for shops that have such numbers
+
+    try:
+        number = phonenumbers.parse(text, country)
+    except phonenumbers.NumberParseException:
+        return None
+    if not phonenumbers.is_possible_number(number):
+        return None
+    return str(phonenumbers.format_number(number, phonenumbers.PhoneNumberFormat.E164))
