@@ -57,11 +57,15 @@ class Batch:
 
 
 class Pipeline:
-    """The line for one version of the configuration. Holds no state of its own; `now` is always an argument."""
+    """The line for one version of the configuration; `now` is always an argument.
+
+    `filling` names the segments whose members are not all known yet: they change, but fire no triggers.
+    """
 
     def __init__(self, configuration: Configuration, ruleset: RuleSet, sources: Mapping[str, Source]) -> None:
         self.configuration = configuration
         self.ruleset = ruleset
+        self.filling: frozenset[str] = frozenset()
         self._sources = sources
         self._zone = ZoneInfo(configuration.store.timezone)
         self._fields = tuple(configuration.fields.values())
@@ -378,7 +382,7 @@ class Pipeline:
                 if move.flipped:
                     data = {"segment": move.segment, "in": move.matched, "because": move.because}
                     changes.append(self._change(id_, "segment", data, now))
-                    if id_ in loud and person.email:
+                    if id_ in loud and person.email and move.segment not in self.filling:
                         cues += self._cues(id_, move, now)
         segment_store.save_memberships(tx, moved)
         self._want(tx, persons, segments, now)

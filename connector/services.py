@@ -1,19 +1,35 @@
 """Every object built once: the only place where the parts are put together."""
 
 import threading
+from collections.abc import Iterable, Mapping
 
+import structlog
+from sqlalchemy import select
 from sqlalchemy.exc import DatabaseError
 
+from adapters import DESTINATIONS
+from adapters.destination import Destination, SystemClock
+from adapters.destination import Settings as AccountSettings
+from connector.clock import Millis
 from connector.config import store as configuration_store
 from connector.config.secrets import Vault
 from connector.config.settings import Settings
-from connector.domain import Configuration
+from connector.domain import Configuration, DestinationConfig
 from connector.errors import ConfigurationError
+from connector.inbox import deliveries
 from connector.inbox.runner import positions
 from connector.inbox.sql import SqlLog
+from connector.ports import Rec, Source
 from connector.segments.evaluate import RuleSet
+from connector.sources import SOURCES
 from connector.storage.database import Database
 from connector.storage.migrations import migrate
+from connector.storage.tables import dead_letter, delivery
+from connector.sync import store as sync_store
+
+log = structlog.get_logger("services")
+
+_PIECE = 500  # deliveries put in line again in one append
 
 
 class Services:
@@ -21,7 +37,11 @@ class Services:
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
-        self.database = Database(settings.state_url)
+        try:
+            settings.data_dir.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise ConfigurationError(f"the data directory {settings.data_dir} cannot be made: {error}") from error
+        self.database = Database(settings.database_url)
         self.inbox = Database(settings.inbox_url)
         try:
             migrate(self.database)
@@ -29,10 +49,19 @@ class Services:
             self.log.create()
         except DatabaseError as error:
             raise ConfigurationError(f"the database in {settings.data_dir} cannot be opened: {error.orig}") from error
-        self.vault: Vault = settings.open_vault(self.database)
+        self.vault: Vault = configuration_store.open_vault(self.database, settings)
+        self.source_kinds: Mapping[str, Source] = SOURCES
         self._lock = threading.Lock()
         self._configuration: Configuration | None = None
         self._rules: tuple[int, RuleSet] | None = None
+        self._sources: tuple[int, dict[str, tuple[Source, tuple[str, ...]]]] | None = None
+
+    def close(self) -> None:
+        self.log.close()
+        self.inbox.close()
+        self.database.close()
+
+    # --- configuration -----------------------------------------------------------------------------------------------
 
     def configuration(self) -> Configuration:
         """What is applied now: a read of one row, and a load of everything when its version has grown."""
@@ -54,7 +83,95 @@ class Services:
             self._rules = known
         return known[1]
 
-    def close(self) -> None:
-        self.log.close()
-        self.inbox.close()
-        self.database.close()
+    def sources(self) -> Mapping[str, tuple[Source, tuple[str, ...]]]:
+        """Name -> the source and its secrets, opened. A source whose secrets cannot be read has none: nothing is
+        accepted for it, and the log says why."""
+        configuration = self.configuration()
+        known = self._sources
+        if known is None or known[0] != configuration.version or any(not secrets for _, secrets in known[1].values()):
+            found = {}
+            for name, config in configuration.sources.items():
+                try:
+                    secrets = tuple(self.vault.resolve(secret) for secret in config.secrets)
+                except ConfigurationError as error:
+                    log.error("source.no_secret", source=name, hint=error.message)
+                    secrets = ()
+                found[name] = (self.source_kinds[config.kind], secrets)
+            known = (configuration.version, found)
+            self._sources = known
+        return known[1]
+
+    def connect(self, config: DestinationConfig) -> Destination:
+        """A client of a destination's account, its credentials opened. Raises ConfigurationError or Misconfigured."""
+        credentials = {name: self.vault.resolve(secret) for name, secret in config.credentials.items()}
+        account = AccountSettings(
+            credentials=credentials,
+            base_url=config.base_url,
+            allow_insecure=config.allow_insecure,
+            list_id=config.list_id,
+            options=config.options,
+        )
+        return DESTINATIONS[config.kind](account, SystemClock())
+
+    # --- once more ---------------------------------------------------------------------------------------------------
+
+    def replay_deliveries(
+        self,
+        *,
+        source: str | None = None,
+        topic: str | None = None,
+        since: Millis | None = None,
+        until: Millis | None = None,
+        fire_triggers: bool = False,
+        now: Millis,
+    ) -> int:
+        """The number of stored deliveries put in line again: received in [since, until), those that were replays
+        themselves left out. They fire no triggers unless told to."""
+        query = select(delivery).where(delivery.c.delivery_id.not_like("%#%")).order_by(delivery.c.id).limit(_PIECE)
+        for column, value in ((delivery.c.source, source), (delivery.c.topic, topic)):
+            if value is not None:
+                query = query.where(column == value)
+        if since is not None:
+            query = query.where(delivery.c.received_at >= since)
+        query = query.where(delivery.c.received_at < (now if until is None else min(until, now)))
+        count, last = 0, 0
+        while True:
+            with self.inbox.read() as connection:
+                rows = connection.execute(query.where(delivery.c.id > last)).mappings().all()
+            if not rows:
+                return count
+            last = rows[-1]["id"]
+            records = [Rec(**{name: row[name] for name in Rec._fields}) for row in rows]
+            self.log.append([deliveries.again(record, fire=fire_triggers, attempt=str(now)) for record in records])
+            count += len(rows)
+
+    def replay_dead_letters(self, ids: Iterable[int], *, fire_triggers: bool = True, now: Millis) -> int:
+        """The number of open dead letters put in line again: deliveries into the log, contacts and cues to their
+        sender. A crash in between may put a delivery in line twice, which is harmless."""
+        query = dead_letter.select().where(dead_letter.c.state == "open", dead_letter.c.id.in_(sorted(ids)))
+        with self.database.read() as connection:
+            letters = connection.execute(query).mappings().all()
+        again = []
+        for letter in letters:
+            if letter["kind"] == "delivery":
+                record = Rec(
+                    pos=0,
+                    key=f"{letter['origin']}/{letter['reference']}",
+                    source=letter["origin"],
+                    delivery_id=letter["reference"],
+                    topic=letter["topic"],
+                    received_at=letter["at"],
+                    headers=letter["headers"],
+                    body=letter["body"],
+                )
+                again.append(deliveries.again(record, fire=fire_triggers, attempt=f"{letter['id']}-{now}"))
+        if again:
+            self.log.append(again)
+        with self.database.tx() as tx:
+            sync_store.retry_dead(tx, [letter for letter in letters if letter["kind"] != "delivery"], now)
+            tx.execute(
+                dead_letter.update()
+                .where(dead_letter.c.id.in_([letter["id"] for letter in letters]))
+                .values(state="replayed")
+            )
+        return len(letters)

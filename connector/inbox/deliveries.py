@@ -4,7 +4,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 
 import orjson
-from sqlalchemy import Connection, bindparam, delete, insert, select
+from sqlalchemy import Connection, bindparam, delete, insert, select, tuple_
 from sqlalchemy.dialects.sqlite import insert as upsert
 
 from connector.clock import Millis
@@ -45,9 +45,10 @@ def fresh(tx: Connection, records: Sequence[Rec], now: Millis) -> list[Rec]:
     return news
 
 
-def forget_seen(tx: Connection, before: Millis) -> int:
+def forget_seen(tx: Connection, before: Millis, limit: int) -> int:
     """The number of delivery ids forgotten: older than any sender repeats (Shopify: 4 hours, 2026-09)."""
-    return tx.execute(delete(seen).where(seen.c.at < before)).rowcount
+    old = select(seen.c.source, seen.c.delivery_id).where(seen.c.at < before).limit(limit)
+    return tx.execute(delete(seen).where(tuple_(seen.c.source, seen.c.delivery_id).in_(old))).rowcount
 
 
 def delivery(record: Rec) -> Delivery:

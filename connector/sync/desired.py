@@ -1,6 +1,6 @@
 """What each destination should show of a person: a pure function of the profile, its segments and the configuration."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import orjson
@@ -92,7 +92,7 @@ def _instant(value: Json) -> str | None:
     return value if isinstance(value, str) else None
 
 
-_TYPES = {
+_TYPES: dict[str, Callable[[Json], Json]] = {
     "text": _text,
     "number": _number,
     "boolean": bool,

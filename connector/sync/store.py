@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, bindparam, delete, func, insert, select, update
+from sqlalchemy import Connection, RowMapping, bindparam, delete, func, insert, select, update
 from sqlalchemy.dialects.sqlite import insert as upsert
 
 from connector.clock import Millis
@@ -199,7 +199,7 @@ def add_cues(tx: Connection, rows: Sequence[Row]) -> None:
         tx.execute(_CUE, rows)
 
 
-def pending_cues(connection: Connection, destination: str, now: Millis, limit: int) -> list[Mapping[str, Any]]:
+def pending_cues(connection: Connection, destination: str, now: Millis, limit: int) -> list[RowMapping]:
     """Cues whose contact is up to date, oldest first, with the contact's pushed state."""
     rows = connection.execute(_CUES, {"destination_": destination, "now_": now, "limit_": limit})
     return [row._mapping for row in rows]
@@ -220,7 +220,7 @@ def retry_cues(tx: Connection, rows: Sequence[Row]) -> None:
 # --- accounts and lists ----------------------------------------------------------------------------------------------
 
 
-def account_row(connection: Connection, destination: str) -> Mapping[str, Any] | None:
+def account_row(connection: Connection, destination: str) -> RowMapping | None:
     row = connection.execute(select(account).where(account.c.destination == destination)).first()
     return row._mapping if row else None
 
@@ -244,3 +244,54 @@ def keep_list_id(tx: Connection, destination: str, segment: str, list_id: str) -
     tx.execute(
         row.on_conflict_do_update(index_elements=["destination", "segment"], set_={"list_id": row.excluded.list_id})
     )
+
+
+# --- once more -------------------------------------------------------------------------------------------------------
+
+
+def retry_dead(tx: Connection, letters: Iterable[Mapping[str, Any]], now: Millis) -> None:
+    """Give contacts and cues that were given up another try."""
+    for letter in letters:
+        here = {"destination": letter["origin"], "person": int(letter["reference"])}
+        if letter["kind"] == "push":
+            tx.execute(
+                update(sync_state)
+                .where(sync_state.c.destination == here["destination"], sync_state.c.profile_id == here["person"])
+                .values(pending=1, due_at=now, attempts=0)
+            )
+        else:
+            tx.execute(
+                update(cue)
+                .where(
+                    cue.c.destination == here["destination"],
+                    cue.c.profile_id == here["person"],
+                    cue.c.name == letter["topic"],
+                    cue.c.state == "dead",
+                )
+                .values(state="pending", due_at=now, attempts=0)
+            )
+
+
+def reopen(tx: Connection, destination: str, now: Millis) -> None:
+    """Everything that is not as desired at a destination becomes pending, after its configuration changed; an account
+    that was stopped by a fault of ours or by its credentials is tried again, one that a person paused stays paused."""
+    tx.execute(
+        update(sync_state)
+        .where(
+            sync_state.c.destination == destination,
+            sync_state.c.pending == 0,
+            sync_state.c.pushed.is_(None) | (sync_state.c.pushed != sync_state.c.desired),
+        )
+        .values(pending=1, due_at=now, attempts=0)
+    )
+    tx.execute(
+        update(account)
+        .where(account.c.destination == destination, account.c.state != "paused")
+        .values(state="active", message="", retry_at=0, updated_at=now)
+    )
+
+
+def forget_account(tx: Connection, destination: str) -> None:
+    """Drop all we know of a destination that is configured no more, or points to another account now."""
+    for table in (sync_state, cue, account, vendor_list):
+        tx.execute(delete(table).where(table.c.destination == destination))

@@ -1,0 +1,5 @@
+"""`python -m connector` is the command `storecue`."""
+
+from connector.cli import main
+
+main()

@@ -1,0 +1,164 @@
+"""Background work after the configuration changed: refill changed segments, bring desired states up to date.
+
+What was done is known by fingerprints in `meta`, so that a restart, or a second apply half way, goes on rightly. A
+piece of work is one short transaction; deliveries and the clock are served in between.
+"""
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import asdict
+
+import orjson
+import structlog
+from sqlalchemy import Connection, delete, func, select, update
+from sqlalchemy.dialects.sqlite import insert as upsert
+
+from connector.clock import Millis
+from connector.domain import Configuration, DestinationConfig
+from connector.pipeline import Pipeline
+from connector.segments import refill
+from connector.storage.database import Database
+from connector.storage.tables import meta, profile
+from connector.storage.tables import refill as refill_table
+from connector.sync import store as sync_store
+
+log = structlog.get_logger("jobs")
+
+RESYNC = ""
+"""The name under which the renewal of all desired states runs in the table `refill`."""
+
+_FILLED = "filled:"
+_SHOWN = "shown:"  # per destination: what decides which account and what it shows
+_PEOPLE = 2_000  # in one piece: with every one of them flipping, three destinations take about 0.3 s
+
+
+class Jobs:
+    """The background work of one worker."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def plan(self, pipeline: Pipeline, now: Millis) -> None:
+        """Note what the configuration of `pipeline` needs done, and tell the line which segments are not filled."""
+        configuration = pipeline.configuration
+        with self._database.tx() as tx:
+            known = {
+                name: value
+                for name, value in tx.execute(
+                    select(meta.c.name, meta.c.value).where(
+                        meta.c.name.startswith(_FILLED, autoescape=True)
+                        | meta.c.name.startswith(_SHOWN, autoescape=True)
+                    )
+                )
+            }
+            wanted = {_FILLED + segment: mark for segment, mark in _rule_marks(pipeline).items()}
+            last = tx.execute(select(func.coalesce(func.max(profile.c.id), 0))).scalar_one()
+            for name, mark in wanted.items():
+                if known.get(name) != mark:
+                    refill.start(tx, name.removeprefix(_FILLED), last, now)
+            for name in known.keys() - wanted.keys():
+                if name.startswith(_FILLED):
+                    refill.start(tx, name.removeprefix(_FILLED), last, now)
+            shown = self._plan_destinations(tx, configuration, known, now)
+            fields = {_SHOWN + RESYNC: _mark([asdict(field) for field in configuration.fields.values()])}
+            if any(known.get(name) != mark for name, mark in (shown | fields).items()):
+                refill.start(tx, RESYNC, last, now)
+            tx.execute(delete(meta).where(meta.c.name.in_(known.keys() - wanted.keys() - shown.keys())))
+            _remember(tx, wanted | shown | fields)
+        pipeline.filling = self._unfinished()
+
+    def _plan_destinations(
+        self, tx: Connection, configuration: Configuration, known: Mapping[str, str], now: Millis
+    ) -> dict[str, str]:
+        """The marks of the destinations, after dropping what is known of removed or redirected ones."""
+        marks = {}
+        for destination in configuration.destinations.values():
+            name = _SHOWN + destination.name
+            marks[name] = _account_mark(destination) + "/" + _mark(_shown(destination))
+            before = known.get(name)
+            if before is not None and before.partition("/")[0] != _account_mark(destination):
+                sync_store.forget_account(tx, destination.name)
+            if before != marks[name]:
+                sync_store.reopen(tx, destination.name, now)
+        for name in known.keys() - marks.keys():
+            if name.startswith(_SHOWN) and name != _SHOWN + RESYNC:
+                sync_store.forget_account(tx, name.removeprefix(_SHOWN))
+        return marks
+
+    def step(self, pipeline: Pipeline, now: Millis) -> bool:
+        """Do one piece; False when nothing is left to do."""
+        if not pipeline.filling:
+            return False
+        removed = [segment for segment in pipeline.filling if segment not in pipeline.ruleset.order and segment]
+        name = next(name for name in (*removed, *pipeline.ruleset.order, RESYNC) if name in pipeline.filling)
+        with self._database.tx() as tx:
+            if name == RESYNC:
+                done = self._resync(tx, pipeline, now)
+            else:
+                progress = refill.step(tx, pipeline.ruleset, name, now, _PEOPLE)
+                pipeline.resync(tx, progress.flipped, now)
+                done = progress.done
+        if done:
+            log.info("refill.finished", segment=name or "(desired states)")
+            pipeline.filling -= {name}
+        return True
+
+    def _resync(self, tx: Connection, pipeline: Pipeline, now: Millis) -> bool:
+        row = tx.execute(select(refill_table).where(refill_table.c.segment == RESYNC)).one()
+        until = row.position + _PEOPLE
+        people = select(profile.c.id).where(
+            profile.c.id > row.position, profile.c.id <= until, profile.c.merged_into.is_(None)
+        )
+        pipeline.resync(tx, tx.execute(people).scalars().all(), now)
+        done = until >= row.last
+        tx.execute(
+            update(refill_table)
+            .where(refill_table.c.segment == RESYNC)
+            .values(position=min(until, row.last), finished_at=now if done else None)
+        )
+        return done
+
+    def _unfinished(self) -> frozenset[str]:
+        with self._database.read() as connection:
+            rows = connection.execute(select(refill_table.c.segment).where(refill_table.c.finished_at.is_(None)))
+            return frozenset(rows.scalars())
+
+
+def _rule_marks(pipeline: Pipeline) -> dict[str, str]:
+    """A fingerprint of each segment's rule, with those of the segments it refers to: they decide who is in it."""
+    store, marks = pipeline.configuration.store, dict[str, str]()
+    for segment in pipeline.ruleset.order:
+        rule = pipeline.configuration.segments[segment].when
+        parts = [marks[other] for other in pipeline.ruleset.references(segment)]
+        marks[segment] = _mark([rule, store.timezone, store.currency, parts])
+    return marks
+
+
+def _account_mark(destination: DestinationConfig) -> str:
+    """A fingerprint of which account a destination is: what was pushed to another one says nothing about it."""
+    return _mark([destination.kind, destination.list_id, destination.base_url])
+
+
+def _shown(destination: DestinationConfig) -> list[object]:
+    """What else of a destination decides what is pushed, and whether it may be tried again."""
+    return [
+        destination.segments,
+        destination.create_contacts,
+        destination.dry_run,
+        destination.lists,
+        dict(destination.credentials),
+        dict(destination.options),
+    ]
+
+
+def _mark(value: object) -> str:
+    return hashlib.sha256(orjson.dumps(value, option=orjson.OPT_SORT_KEYS)).hexdigest()[:16]
+
+
+def _remember(tx: Connection, marks: Mapping[str, str]) -> None:
+    if marks:
+        row = upsert(meta)
+        tx.execute(
+            row.on_conflict_do_update(index_elements=["name"], set_={"value": row.excluded.value}),
+            [{"name": name, "value": mark} for name, mark in sorted(marks.items())],
+        )

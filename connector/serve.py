@@ -1,0 +1,142 @@
+"""The processes: the web server (granian, WSGI), the worker, and `up`, which runs both and minds them."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+from types import FrameType
+from typing import TYPE_CHECKING
+
+import structlog
+
+from connector.config.settings import Settings
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import WSGIApplication
+
+log = structlog.get_logger("serve")
+
+_THREADS = 32  # requests that wait together for one group commit
+_WORKER_STOPS_WITHIN = 10.0  # seconds
+
+
+def application(settings: Settings) -> "WSGIApplication":
+    """The WSGI application of a web process: webhooks in front, the API and the pages behind."""
+    from connector.app import create_app
+    from connector.web.current import of
+    from connector.web.ingress import Ingress
+
+    app = create_app(settings)
+    return Ingress(app.wsgi_app, of(app).receiver)
+
+
+def web(settings: Settings) -> None:
+    """Serve until SIGTERM or SIGINT; requests under way are answered first."""
+    from granian import Granian
+    from granian.constants import HTTPModes, Interfaces
+    from granian.http import HTTP1Settings
+
+    server = Granian(
+        target="storecue",
+        address=settings.host,
+        port=settings.port,
+        interface=Interfaces.WSGI,
+        http=HTTPModes.http1,
+        workers=1,
+        blocking_threads=_THREADS,
+        backpressure=512,
+        http1_settings=HTTP1Settings(header_read_timeout=10_000),
+        websockets=False,
+        log_enabled=False,
+        respawn_failed_workers=True,
+        respawn_interval=0.5,
+        workers_kill_timeout=10,
+    )
+    log.info("web.started", url=f"http://{settings.host}:{settings.port}")
+    server.serve(target_loader=lambda: application(settings), wrap_loader=False)
+    log.info("web.stopped")
+
+
+def worker(settings: Settings) -> None:
+    """Work until SIGTERM or SIGINT; the batch under way is finished first."""
+    from connector.services import Services
+    from connector.worker import Worker
+
+    services = Services(settings)
+    worker = Worker(services)
+
+    def stop(_signal: int, _frame: FrameType | None) -> None:
+        worker.stop()
+
+    signal.signal(signal.SIGTERM, stop)
+    signal.signal(signal.SIGINT, stop)
+    try:
+        worker.run()
+    finally:
+        services.close()
+
+
+class Minder:
+    """Keeps one worker process running beside the web server: started anew when it dies, stopped when we stop."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._environ = {**os.environ, **environment(settings)}
+        self._stopping = threading.Event()
+        self._process: subprocess.Popen[bytes] | None = None
+        self._thread = threading.Thread(target=self._mind, name="worker-minder", daemon=True)
+
+    def start(self) -> None:
+        self._process = self._spawn()
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Ask the worker to stop and wait for it; kill it when it takes too long: nothing is lost then either."""
+        self._stopping.set()
+        process = self._process
+        if process is not None and process.poll() is None:
+            process.terminate()
+            try:
+                process.wait(_WORKER_STOPS_WITHIN)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+    def _spawn(self) -> subprocess.Popen[bytes]:
+        return subprocess.Popen([sys.executable, "-m", "connector", "worker"], env=self._environ)  # noqa: S603
+
+    def _mind(self) -> None:
+        wait = 0.2
+        while not self._stopping.is_set():
+            process = self._process
+            if process is None:
+                return
+            code = process.wait()
+            if self._stopping.is_set():
+                return
+            log.error("worker.died", code=code, restart_in=wait)
+            self._stopping.wait(wait)
+            wait = min(wait * 2, 10.0)
+            if not self._stopping.is_set():
+                self._process = self._spawn()
+
+
+def up(settings: Settings) -> None:
+    """Web server and worker together until SIGTERM or SIGINT."""
+    minder = Minder(settings)
+    minder.start()
+    try:
+        web(settings)
+    finally:
+        minder.stop()
+
+
+def environment(settings: Settings) -> dict[str, str]:
+    """The variables that give another process these settings; keys and tokens it takes from the same environment."""
+    return {
+        "STORECUE_DATA": str(settings.data_dir.absolute()),
+        "STORECUE_HOST": settings.host,
+        "STORECUE_PORT": str(settings.port),
+        "STORECUE_LOG_LEVEL": settings.log_level,
+        "STORECUE_LOG_FORMAT": settings.log_format,
+    }

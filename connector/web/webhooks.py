@@ -1,0 +1,179 @@
+"""A delivery received: verified on its raw bytes, filed, durable, answered. Nothing is parsed here."""
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import orjson
+import structlog
+from flask import Response, request
+from flask_smorest import Blueprint
+
+from connector.clock import Millis
+from connector.domain import RawRequest
+from connector.errors import ConnectorError, NotDurable, RejectedDelivery
+from connector.ports import New, Source
+from connector.web import current
+from connector.web.problems import CONTENT_TYPE, Problem
+
+if TYPE_CHECKING:
+    from connector.services import Services
+    from connector.web.metrics import Metrics
+
+log = structlog.get_logger("webhooks")
+
+PREFIX = "/webhooks/"
+_LOOK_EVERY = 0.5  # seconds between looks for a newer configuration: a look costs as much as an append
+_DURABLE_WITHIN = 3.0  # seconds: Shopify gives up after 5 (2026-09)
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What the sender gets."""
+
+    status: int
+    headers: tuple[tuple[str, str], ...]
+    body: bytes
+
+
+_ACCEPTED = Answer(200, (("Content-Type", "application/json"), ("Content-Length", "12")), b'{"ok":true}\n')
+
+
+class Receiver:
+    """Receives deliveries for the configured sources; shared by the threads of a web process."""
+
+    def __init__(self, services: "Services", metrics: "Metrics", now: Callable[[], Millis]) -> None:
+        self._services = services
+        self._metrics = metrics
+        self._now = now
+        self._known: dict[str, tuple[Source, tuple[str, ...]]] = {}
+        self._looked_at = -_LOOK_EVERY
+
+    @property
+    def max_body(self) -> int:
+        return self._services.settings.max_body
+
+    def receive(self, kind: str, name: str, incoming: RawRequest) -> Answer:
+        """The answer to one delivery: 200 only once it is durable, a problem otherwise."""
+        started = time.perf_counter()
+        try:
+            found = self._sources().get(name)
+            if found is None or found[0].kind != kind:
+                raise RejectedDelivery(f"there is no {kind} source named {name!r}", status=404, reason="no_source")
+            source, secrets = found
+            source.verify(incoming, secrets)
+            claim = source.claim(incoming)
+            delivery = New(
+                key=f"{name}/{claim.key}",
+                source=name,
+                delivery_id=claim.delivery_id,
+                topic=claim.topic,
+                received_at=self._now(),
+                headers=orjson.dumps(claim.headers).decode(),
+                body=incoming.body,
+            )
+            self._services.log.append((delivery,), _DURABLE_WITHIN)
+        except RejectedDelivery as error:
+            self._metrics.rejected(name if error.reason != "no_source" else "", error.reason)
+            log.warning("delivery.rejected", source=name, status=error.status, reason=error.reason, hint=error.message)
+            return refusal(error)
+        except NotDurable as error:
+            self._metrics.rejected(name, error.reason)
+            log.error("delivery.not_durable", source=name, hint=error.message)
+            return refusal(error)
+        self._metrics.accepted(name, time.perf_counter() - started)
+        return _ACCEPTED
+
+    def _sources(self) -> Mapping[str, tuple[Source, tuple[str, ...]]]:
+        moment = time.monotonic()
+        if moment - self._looked_at > _LOOK_EVERY:
+            self._looked_at = moment
+            self._known = self._services.sources()
+        return self._known
+
+
+def refusal(error: RejectedDelivery | NotDurable) -> Answer:
+    """The problem+json of a delivery that was not taken."""
+    status = error.status if isinstance(error, RejectedDelivery) else 503
+    body = orjson.dumps(
+        {
+            "type": "about:blank",
+            "title": _TITLES[status],
+            "status": status,
+            "detail": error.message,
+            "reason": error.reason,
+        }
+    )
+    headers = [("Content-Type", CONTENT_TYPE), ("Content-Length", str(len(body)))]
+    if isinstance(error, NotDurable):
+        headers.append(("Retry-After", str(max(1, error.retry_after // 1000))))
+    return Answer(status, tuple(headers), body)
+
+
+_TITLES = {
+    400: "Bad Request",
+    401: "Unauthorized",
+    404: "Not Found",
+    405: "Method Not Allowed",
+    408: "Request Timeout",
+    411: "Length Required",
+    413: "Content Too Large",
+    415: "Unsupported Media Type",
+    503: "Service Unavailable",
+}
+
+
+def status_line(status: int) -> str:
+    """`200 OK` and the like, for WSGI."""
+    return f"{status} {_TITLES.get(status, 'OK')}"
+
+
+def refuse_encoding(encoding: str) -> None:
+    """Raises unless the body is sent as it is: no sender of ours compresses, and a bomb must not be inflated."""
+    if encoding and encoding != "identity":
+        raise RejectedDelivery(
+            f"send the body uncompressed: Content-Encoding {encoding!r} is not taken here",
+            status=415,
+            reason="content_encoding",
+        )
+
+
+def too_large(limit: int) -> RejectedDelivery:
+    return RejectedDelivery(f"the body is larger than {limit} bytes", status=413, reason="too_large")
+
+
+blueprint = Blueprint(
+    "webhooks",
+    __name__,
+    url_prefix=PREFIX.rstrip("/"),
+    description="Where sources deliver. Signed; no bearer token.",
+)
+
+
+@blueprint.route("/<kind>/<source>", methods=["POST"])
+@blueprint.response(200, description="Kept: a repeat of the same delivery is harmless.")
+@blueprint.alt_response(401, schema=Problem, description="The signature fits no secret of the source.")
+@blueprint.alt_response(404, schema=Problem, description="There is no such source.")
+@blueprint.alt_response(413, schema=Problem, description="The body is too large.")
+@blueprint.alt_response(503, schema=Problem, description="It could not be kept in time: send it again.")
+def receive(kind: str, source: str) -> Response:
+    """Deliver one webhook
+
+    The raw body is verified, kept durably and answered; what it means is worked out afterwards.
+    """
+    receiver = current.receiver()
+    try:
+        refuse_encoding(request.headers.get("Content-Encoding", ""))
+        incoming = RawRequest(
+            method=request.method,
+            path=request.path,
+            headers={name.lower(): value for name, value in request.headers.items()},
+            body=request.get_data(),
+        )
+        answer = receiver.receive(kind, source, incoming)
+    except ConnectorError as error:
+        if not isinstance(error, RejectedDelivery):
+            raise
+        answer = refusal(error)
+    return Response(answer.body, answer.status, list(answer.headers))

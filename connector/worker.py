@@ -1,0 +1,175 @@
+"""The worker: follows the log, minds the clock, refills changed rules, and pushes. Asks the clock; nothing below does."""
+
+import threading
+import time
+from collections.abc import Callable, Sequence
+
+import structlog
+from sqlalchemy import Connection
+from sqlalchemy.exc import DatabaseError
+
+from connector import clock
+from connector.clock import Millis
+from connector.errors import ConnectorError, Fenced, UnprocessableEvent
+from connector.housekeeping import Housekeeping
+from connector.inbox import deliveries
+from connector.inbox.runner import run_once
+from connector.jobs import Jobs
+from connector.pipeline import Pipeline
+from connector.ports import Rec
+from connector.segments import store as segment_store
+from connector.services import Services
+from connector.sync.push import Pusher
+
+log = structlog.get_logger("worker")
+
+_BATCH = 500  # records in one transaction
+_DUE = 500  # people whose windows have lapsed, in one transaction
+_IDLE_WAIT = 0.1  # seconds without news before the clock is looked at again
+_LOOK_EVERY = 0.5  # seconds between looks for a newer configuration
+_STOP_WITHIN = 8.0  # seconds for calls under way at the vendors
+
+
+class Worker:
+    """One worker process. `run` returns after `stop`; everything it had not committed is found again by the next."""
+
+    def __init__(self, services: Services, now: Callable[[], Millis] = clock.now, *, push: bool = True) -> None:
+        self.services = services
+        self.now = now
+        self.stopping = threading.Event()
+        self._push = push
+        self._version = -1
+        self._looked_at = float("-inf")
+        self._pushers: dict[str, tuple[Pusher, threading.Event, threading.Thread | None]] = {}
+        self._singly = 0  # records still to be taken one by one, after a batch that failed
+        self.jobs = Jobs(services.database)
+        self.housekeeping = Housekeeping(services)
+        self.pipeline: Pipeline
+
+    # --- the loop ----------------------------------------------------------------------------------------------------
+
+    def run(self) -> None:
+        """Work until `stop`. A fault outside a record is logged and tried again after a second."""
+        self.refresh()
+        log.info("worker.started")
+        busy = False
+        while not self.stopping.is_set():
+            try:
+                busy = self.step(wait=0.0 if busy else _IDLE_WAIT) > 0
+            except Fenced:
+                busy = True
+            except Exception:
+                log.exception("worker.failed")
+                self.stopping.wait(1)
+        self.close()
+        log.info("worker.stopped")
+
+    def step(self, wait: float = 0.0) -> int:
+        """One round: a batch of the log, the people that are due, a piece of background work; how much was done."""
+        self.refresh()
+        done = self._follow_log(wait) + self._mind_clock()
+        if done:
+            self._wake()
+        if self.jobs.step(self.pipeline, self.now()):
+            self._wake()
+            done += 1
+        self.housekeeping.step(self.now())
+        return done
+
+    def stop(self) -> None:
+        self.stopping.set()
+        self._wake()
+
+    def close(self) -> None:
+        """Stop the senders and wait for their calls under way."""
+        for pusher, stop, _ in self._pushers.values():
+            stop.set()
+            pusher.wake.set()
+        deadline = time.monotonic() + _STOP_WITHIN
+        for pusher, _, thread in self._pushers.values():
+            if thread is None:
+                pusher.close()
+            else:
+                thread.join(max(0.0, deadline - time.monotonic()))
+        self._pushers.clear()
+
+    def _follow_log(self, wait: float) -> int:
+        services = self.services
+        try:
+            limit = 1 if self._singly else _BATCH
+            done = run_once(services.database, services.log, self._handle, limit=limit, wait=wait)
+        except (ConnectorError, DatabaseError):
+            raise  # the fault lies with us or the disk, not with a record
+        except Exception as error:
+            if not self._singly:
+                log.warning("worker.batch_failed", error=type(error).__name__)
+                # A record of this batch cannot be worked on: take the next ones singly, until it shows itself.
+                self._singly = _BATCH
+                return 1
+            log.exception("worker.record_failed")
+            return run_once(services.database, services.log, self._bury(error), limit=1)
+        if self._singly and done:
+            self._singly -= 1
+        return done
+
+    def _handle(self, tx: Connection, records: Sequence[Rec]) -> None:
+        self.pipeline.handle(tx, records, self.now())
+
+    def _bury(self, fault: Exception) -> Callable[[Connection, Sequence[Rec]], None]:
+        """A handler that puts a record which breaks us among the dead letters."""
+        error = UnprocessableEvent(f"{type(fault).__name__}: {fault}", reason="failed")
+
+        def bury(tx: Connection, records: Sequence[Rec]) -> None:
+            deliveries.add_dead_letters(tx, [(record, error) for record in records], self.now())
+
+        return bury
+
+    def _mind_clock(self) -> int:
+        now = self.now()
+        with self.services.database.read() as connection:
+            due = segment_store.due(connection, now, _DUE)
+        if due:
+            with self.services.database.tx() as tx:
+                self.pipeline.tick(tx, due, now)
+        return len(due)
+
+    # --- configuration -----------------------------------------------------------------------------------------------
+
+    def refresh(self, *, force: bool = False) -> None:
+        """Take up the applied configuration when it has changed: the line, background work, senders."""
+        moment = time.monotonic()
+        if not force and moment - self._looked_at < _LOOK_EVERY:
+            return
+        self._looked_at = moment
+        configuration = self.services.configuration()
+        if configuration.version == self._version:
+            return
+        ruleset = self.services.ruleset()
+        self.pipeline = Pipeline(configuration, ruleset, self.services.source_kinds)
+        self.jobs.plan(self.pipeline, self.now())
+        self._version = configuration.version
+        self._start_pushers()
+        log.info("worker.configured", version=configuration.version, segments=len(configuration.segments))
+
+    def _start_pushers(self) -> None:
+        self.close()
+        configuration = self.pipeline.configuration
+        for config in configuration.destinations.values():
+            pusher = Pusher(self.services.database, config, configuration, self.services.connect)
+            stop = threading.Event()
+            thread = None
+            if self._push:
+                thread = threading.Thread(
+                    target=pusher.run, args=(stop, self.now), name=f"push-{config.name}", daemon=True
+                )
+                thread.start()
+            self._pushers[config.name] = (pusher, stop, thread)
+
+    def push_once(self) -> int:
+        """One round of every sender in this thread, for tests and benchmarks that run without threads."""
+        return sum(pusher.step(self.now()) for pusher, _, _ in self._pushers.values())
+
+    def _wake(self) -> None:
+        for pusher, _, _ in self._pushers.values():
+            pusher.wake.set()
+
