@@ -1,0 +1,825 @@
+"""A fake HubSpot account: contacts, properties, lists and custom events, date version 2026-03."""
+
+import hmac
+import json
+import math
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from itertools import count
+from typing import Any, Literal, NoReturn
+from uuid import UUID
+
+from jsonschema.exceptions import ValidationError
+
+from connector.simulator.vendors.account import FakeVendor, Refusal, Route, pointer, route
+from connector.simulator.vendors.schemas.hubspot import REQUESTS
+from connector.simulator.vendors.server import Request, Response
+from connector.simulator.vendors.windows import RollingWindow
+
+Plan = Literal["starter", "professional", "enterprise"]
+
+PORTAL = 4_815_162
+CALLS = {"starter": (100, 250_000), "professional": (190, 650_000), "enterprise": (190, 1_000_000)}
+"""Calls per rolling 10 seconds per app, and per day per account, by plan."""
+SEARCHES_PER_SECOND = 5
+MOST_UNIQUE_PROPERTIES = 10
+
+STANDARD = {
+    "email": "string",
+    "firstname": "string",
+    "lastname": "string",
+    "phone": "phone_number",
+    "company": "string",
+    "website": "string",
+    "address": "string",
+    "city": "string",
+    "state": "string",
+    "zip": "string",
+    "country": "string",
+    "hs_language": "string",
+    "lifecyclestage": "string",
+    "hs_object_id": "number",
+    "createdate": "datetime",
+    "lastmodifieddate": "datetime",
+    "hs_additional_emails": "string",
+}
+"""Properties every portal has (those that an e-mail connector may meet), with their types."""
+
+_SHOWN = ("email", "firstname", "lastname", "createdate", "lastmodifieddate", "hs_object_id")
+_READ_ONLY = ("hs_object_id", "createdate", "lastmodifieddate")
+_EMAIL = re.compile(r"[^@\s]+@[^@\s]+\.[^@\s.]+")
+_CATEGORIES = {
+    400: "VALIDATION_ERROR",
+    401: "INVALID_AUTHENTICATION",
+    403: "MISSING_SCOPES",
+    404: "OBJECT_NOT_FOUND",
+    405: "METHOD_NOT_ALLOWED",
+    409: "CONFLICT",
+    429: "RATE_LIMITS",
+}
+_VALID: dict[str, tuple[Callable[[str], bool], str]] = {
+    "number": (lambda text: _is_number(text), "INVALID_INTEGER"),
+    "bool": (lambda text: text in ("true", "false"), "INVALID_BOOLEAN"),
+    "date": (lambda text: _is_date(text), "INVALID_DATE"),
+    "datetime": (lambda text: _is_instant(text), "INVALID_DATE"),
+    "string": (lambda text: len(text) <= 65_536, "INVALID_STRING_LENGTH"),
+}
+
+
+@dataclass
+class _Contact:
+    id: str
+    created: float
+    updated: float
+    properties: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass
+class _List:
+    id: str
+    name: str
+    processing_type: str
+    members: set[str] = field(default_factory=set)
+
+
+class _ItemError(Exception):
+    """One item of a batch is refused; the others go on."""
+
+    def __init__(self, status: int, message: str, context: Mapping[str, list[str]] | None = None) -> None:
+        super().__init__(message)
+        self.status, self.message, self.context = status, message, dict(context or {})
+
+
+class FakeHubSpot(FakeVendor):
+    """One HubSpot account. `plan` decides the call limits and whether custom events may be sent.
+
+    `tag_property`: the multiple-checkbox property whose options `contacts()` shows as tags.
+    """
+
+    vendor = "hubspot"
+
+    def __init__(
+        self,
+        *,
+        access_token: str = "pat-eu1-fake",
+        plan: Plan = "starter",
+        tag_property: str = "storecue_tags",
+        **options: Any,
+    ) -> None:
+        self.access_token = access_token
+        self.plan: Plan = plan
+        self.tag_property = tag_property
+        self._contacts: dict[str, _Contact] = {}
+        self._unique: dict[str, dict[str, str]] = {"email": {}}
+        self._blocked: set[str] = set()
+        self._properties: dict[str, dict[str, Any]] = {
+            name: _property(
+                {"name": name, "label": name, "groupName": "contactinformation", "type": type_, "fieldType": "text"},
+                defined=True,
+            )
+            for name, type_ in STANDARD.items()
+        }
+        self._groups: dict[str, str] = {"contactinformation": "Contact information"}
+        self._lists: dict[str, _List] = {}
+        self._definitions: dict[str, dict[str, Any]] = {}
+        self._events: dict[tuple[str, str], dict[str, Any]] = {}
+        self._numbers = count(501)
+        calls, daily = CALLS[plan]
+        self._ten_seconds = RollingWindow(calls, 10.0)
+        self._searches = RollingWindow(SEARCHES_PER_SECOND, 1.0)
+        self._daily_left = self._daily = daily
+        super().__init__(**options)
+
+    def routes(self) -> Sequence[Route]:
+        version = "(?:2026-03|2026-09)"
+        contacts, properties = f"/crm/objects/{version}/contacts", f"/crm/properties/{version}/contacts"
+        lists, events = f"/crm/lists/{version}", f"/events/{version}"
+        return (
+            route("GET", f"/account-info/{version}/details", self._account),
+            route("GET", contacts, self._read_contacts),
+            route("POST", contacts, self._create, REQUESTS["create"]),
+            route("POST", f"{contacts}/batch/create", self._batch_create, REQUESTS["batch_create"]),
+            route("POST", f"{contacts}/batch/update", self._batch_update, REQUESTS["batch_update"]),
+            route("POST", f"{contacts}/batch/upsert", self._batch_upsert, REQUESTS["batch_upsert"]),
+            route("POST", f"{contacts}/batch/read", self._batch_read, REQUESTS["batch_read"]),
+            route("POST", f"{contacts}/search", self._search, REQUESTS["search"]),
+            route("POST", f"{contacts}/gdpr-delete", self._gdpr_delete, REQUESTS["gdpr_delete"]),
+            route("GET", f"{contacts}/{{id}}", self._read_contact),
+            route("PATCH", f"{contacts}/{{id}}", self._update, REQUESTS["update"]),
+            route("DELETE", f"{contacts}/{{id}}", self._delete_contact),
+            route("GET", properties, self._read_properties),
+            route("POST", properties, self._create_property, REQUESTS["property"]),
+            route("POST", f"{properties}/batch/create", self._create_properties, REQUESTS["property_batch"]),
+            route("GET", f"{properties}/groups", self._read_groups),
+            route("POST", f"{properties}/groups", self._create_group, REQUESTS["group"]),
+            route("GET", f"{properties}/groups/{{name}}", self._read_group),
+            route("GET", f"{properties}/{{name}}", self._read_property),
+            route("PATCH", f"{properties}/{{name}}", self._change_property, REQUESTS["property_change"]),
+            route("POST", lists, self._create_list, REQUESTS["list"]),
+            route("POST", f"{lists}/search", self._search_lists, REQUESTS["list_search"]),
+            route("GET", f"{lists}/object-type-id/0-1/name/{{name}}", self._read_list_by_name),
+            route("GET", f"{lists}/{{id}}", self._read_list),
+            route("GET", f"{lists}/{{id}}/memberships", self._read_memberships),
+            route("PUT", f"{lists}/{{id}}/memberships/add-and-remove", self._move, REQUESTS["add_and_remove"]),
+            route("PUT", f"{lists}/{{id}}/memberships/add", self._add, REQUESTS["record_ids"]),
+            route("PUT", f"{lists}/{{id}}/memberships/remove", self._remove, REQUESTS["record_ids"]),
+            route("POST", f"{events}/event-definitions", self._define_event, REQUESTS["event_definition"]),
+            route("GET", f"{events}/event-definitions/{{name}}", self._read_definition),
+            route("POST", f"{events}/send", self._send, REQUESTS["event"]),
+            route("POST", f"{events}/send/batch", self._send_batch, REQUESTS["event_batch"]),
+        )
+
+    def contacts(self) -> dict[str, dict[str, Any]]:
+        """By e-mail: `id`, `tags` (options of the tag property), `fields` (properties that somebody created),
+        `first_name`, `last_name`, `lists` (names)."""
+        with self.lock:
+            made = {name for name, held in self._properties.items() if not held["hubspotDefined"]}
+            return {
+                contact.properties["email"]: {
+                    "id": contact.id,
+                    "first_name": contact.properties.get("firstname"),
+                    "last_name": contact.properties.get("lastname"),
+                    "tags": sorted(_options(contact.properties.get(self.tag_property, ""))),
+                    "fields": {
+                        name: value
+                        for name, value in contact.properties.items()
+                        if name in made and name != self.tag_property
+                    },
+                    "lists": sorted(held.name for held in self._lists.values() if contact.id in held.members),
+                }
+                for contact in self._contacts.values()
+                if contact.properties.get("email")
+            }
+
+    def events(self) -> list[dict[str, Any]]:
+        """Oldest first: `name` (fully qualified), `email`, `object_id`, `properties`, `uuid`, `occurred_at`."""
+        with self.lock:
+            return [dict(event) for event in self._events.values()]
+
+    def properties(self) -> dict[str, dict[str, Any]]:
+        """The contact properties that somebody created, by name."""
+        with self.lock:
+            return {name: dict(held) for name, held in self._properties.items() if not held["hubspotDefined"]}
+
+    # --- login, limits, errors ----------------------------------------------------------------------------------------
+
+    def admit(self, request: Request, found: Route | None) -> Mapping[str, str]:
+        scheme, _, token = request.headers.get("authorization", "").partition(" ")
+        if scheme != "Bearer" or not hmac.compare_digest(token.encode(), self.access_token.encode()):
+            self._refuse(
+                401,
+                "Authentication credentials not found. This API supports OAuth 2.0 authentication.",
+            )
+        searching = request.path.endswith("/contacts/search")
+        if not self.rate_limits:
+            return {}
+        with self.lock:
+            return self._count(searching)
+
+    def _count(self, searching: bool) -> Mapping[str, str]:
+        now = self.clock.time()
+        if searching:
+            if self._searches.left(now) <= 0:
+                self._throttle("SECONDLY", "You have reached your secondly limit.")
+            self._searches.take(now)
+            return {}  # search answers carry no rate headers
+        if self._ten_seconds.left(now) <= 0:
+            self._throttle("TEN_SECONDLY_ROLLING", "You have reached your ten_secondly_rolling limit.")
+        if self._daily_left <= 0:
+            self._throttle("DAILY", "You have reached your daily limit.")
+        self._ten_seconds.take(now)
+        self._daily_left -= 1
+        return {
+            "X-HubSpot-RateLimit-Max": str(self._ten_seconds.limit),
+            "X-HubSpot-RateLimit-Remaining": str(self._ten_seconds.left(now)),
+            "X-HubSpot-RateLimit-Interval-Milliseconds": "10000",
+            "X-HubSpot-RateLimit-Daily": str(self._daily),
+            "X-HubSpot-RateLimit-Daily-Remaining": str(self._daily_left),
+        }
+
+    def _throttle(self, policy: str, message: str) -> NoReturn:
+        """429 without Retry-After: the documentation names none for API clients."""
+        self._refuse(429, message, policyName=policy)
+
+    def _body(self, status: int, message: str, **more: Any) -> dict[str, Any]:
+        category = _CATEGORIES.get(status, "INTERNAL_ERROR")
+        return {"status": "error", "message": message, "correlationId": self._uuid(), "category": category} | more
+
+    def _refuse(self, status: int, message: str, **more: Any) -> NoReturn:
+        raise Refusal(Response(status, self._body(status, message, **more)))
+
+    def failure(self, status: int, message: str = "") -> Response:
+        texts = {404: "resource not found", 405: "HTTP 405 Method Not Allowed", 503: "Service unavailable"}
+        return Response(status, self._body(status, message or texts.get(status, "internal error")))
+
+    def malformed(self, errors: Sequence[ValidationError]) -> Response:
+        found = [{"message": error.message[:300], "in": pointer(error) or "/"} for error in errors]
+        text = f"Invalid input JSON: {found[0]['message']} at {found[0]['in']}" if found else "Unable to parse JSON."
+        return Response(400, self._body(400, text, errors=found))
+
+    def _uuid(self) -> str:
+        return str(UUID(int=self.random.getrandbits(128), version=4))
+
+    # --- one contact --------------------------------------------------------------------------------------------------
+
+    def _create(self, request: Request, _: Mapping[str, str]) -> Response:
+        self._check_values([request.json["properties"]])
+        contact = self._single(lambda: self._made(request.json["properties"]))
+        return Response(201, self._shown(contact))
+
+    def _update(self, request: Request, parts: Mapping[str, str]) -> Response:
+        contact = self._named(request, parts)
+        self._check_values([request.json["properties"]])
+        self._single(lambda: self._changed(contact, request.json["properties"]))
+        return Response(200, self._shown(contact, request.json["properties"]))
+
+    def _single(self, action: Callable[[], _Contact]) -> _Contact:
+        try:
+            return action()
+        except _ItemError as error:
+            self._refuse(error.status, error.message, context=error.context)
+
+    def _read_contact(self, request: Request, parts: Mapping[str, str]) -> Response:
+        wanted = request.query.get("properties", "").split(",")
+        return Response(200, self._shown(self._named(request, parts), wanted))
+
+    def _delete_contact(self, request: Request, parts: Mapping[str, str]) -> Response:
+        self._removed(self._named(request, parts))
+        return Response(204)
+
+    def _read_contacts(self, request: Request, _: Mapping[str, str]) -> Response:
+        limit, after = int(request.query.get("limit", "10")), int(request.query.get("after", "0"))
+        held = list(self._contacts.values())
+        wanted = request.query.get("properties", "").split(",")
+        body: dict[str, Any] = {"results": [self._shown(contact, wanted) for contact in held[after : after + limit]]}
+        if after + limit < len(held):
+            body["paging"] = {"next": {"after": str(after + limit)}}
+        return Response(200, body)
+
+    def _named(self, request: Request, parts: Mapping[str, str]) -> _Contact:
+        contact = self._held(parts["id"], request.query.get("idProperty"))
+        if contact is None:
+            self._refuse(404, "resource not found")
+        return contact
+
+    def _held(self, value: str, id_property: str | None) -> _Contact | None:
+        if id_property in (None, "", "hs_object_id"):
+            return self._contacts.get(value)
+        assert id_property is not None
+        if id_property not in self._unique:
+            self._refuse(400, f"Property {id_property} is not a unique identifier property.")
+        value = value.lower() if id_property == "email" else value
+        return self._contacts.get(self._unique[id_property].get(value, ""))
+
+    def _made(self, properties: Mapping[str, str]) -> _Contact:
+        """A new contact; _ItemError leaves everything as it was."""
+        self._check_unique(properties, None)
+        now = self.clock.time()
+        contact = _Contact(str(next(self._numbers)), now, now)
+        self._contacts[contact.id] = contact
+        return self._applied(contact, properties)
+
+    def _changed(self, contact: _Contact, properties: Mapping[str, str]) -> _Contact:
+        self._check_unique(properties, contact)
+        contact.updated = self.clock.time()
+        return self._applied(contact, properties)
+
+    def _applied(self, contact: _Contact, properties: Mapping[str, str]) -> _Contact:
+        for name, value in properties.items():
+            if name in _READ_ONLY:
+                continue
+            kept = value.strip().lower() if name == "email" else value
+            if name in self._unique:
+                self._unique[name].pop(contact.properties.get(name, ""), None)
+                if kept:
+                    self._unique[name][kept] = contact.id
+            if self._properties[name]["fieldType"] == "checkbox":
+                held = _options(contact.properties.get(name, "")) if kept.startswith(";") else []  # ";a" appends
+                kept = ";".join(dict.fromkeys([*held, *_options(kept)]))
+            if kept:
+                contact.properties[name] = kept
+            else:
+                contact.properties.pop(name, None)
+        return contact
+
+    def _check_unique(self, properties: Mapping[str, str], contact: _Contact | None) -> None:
+        email = properties.get("email", "").strip().lower()
+        if email and not _EMAIL.fullmatch(email):
+            raise _ItemError(400, f"Email address {email} is invalid", {"propertyName": ["email"]})
+        if email in self._blocked:
+            raise _ItemError(400, f"{email} was deleted for privacy and cannot be created again", {"email": [email]})
+        for name, owners in self._unique.items():
+            value = properties.get(name, "")
+            owner = owners.get(value.strip().lower() if name == "email" else value)
+            if value and owner is not None and (contact is None or contact.id != owner):
+                text = f"Contact already exists. Existing ID: {owner}"
+                raise _ItemError(409, text, {"existingId": [owner], "propertyName": [name]})
+
+    def _check_values(self, items: Iterable[Mapping[str, str]]) -> None:
+        """Refuses the whole request when one property is unknown or one value does not fit its type."""
+        wrong = [found for item in items for found in self._wrong_values(item)]
+        if wrong:
+            errors = [
+                {"message": w["message"], "code": w["error"], "context": {"propertyName": [w["name"]]}} for w in wrong
+            ]
+            self._refuse(400, "Property values were not valid: " + json.dumps(wrong[:20]), errors=errors[:20])
+
+    def _wrong_values(self, properties: Mapping[str, str]) -> Iterable[dict[str, Any]]:
+        for name, value in properties.items():
+            held = self._properties.get(name)
+            if held is None:
+                code, text = "PROPERTY_DOESNT_EXIST", f'Property "{name}" does not exist'
+            elif value == "":
+                continue
+            elif held["type"] == "enumeration":
+                allowed = {option["value"] for option in held["options"]}
+                unknown = [option for option in _options(value) if option not in allowed]
+                if not unknown:
+                    continue
+                code, text = "INVALID_OPTION", f"{unknown[0]} was not one of the allowed options: {sorted(allowed)}"
+            else:
+                fits, code = _VALID.get(held["type"], _VALID["string"])
+                if fits(value):
+                    continue
+                text = f"{value} was not a valid {held['type']}"
+            yield {"isValid": False, "message": text, "error": code, "name": name, "portalId": PORTAL}
+
+    def _removed(self, contact: _Contact) -> None:
+        del self._contacts[contact.id]
+        for name, owners in self._unique.items():
+            owners.pop(contact.properties.get(name, ""), None)
+        for held in self._lists.values():
+            held.members.discard(contact.id)
+
+    def _gdpr_delete(self, request: Request, _: Mapping[str, str]) -> Response:
+        body = request.json
+        contact = self._held(body["objectId"], body.get("idProperty"))
+        if contact is not None:
+            self._blocked.add(contact.properties.get("email", body["objectId"]))
+            self._removed(contact)
+        elif body.get("idProperty") == "email":
+            self._blocked.add(body["objectId"].lower())  # an unknown address goes on the blocklist all the same
+        return Response(204)
+
+    def _shown(self, contact: _Contact, wanted: Iterable[str] = ()) -> dict[str, Any]:
+        own = {
+            "hs_object_id": contact.id,
+            "createdate": _iso(contact.created),
+            "lastmodifieddate": _iso(contact.updated),
+        }
+        properties = contact.properties | own
+        names = dict.fromkeys([*_SHOWN, *(name for name in wanted if name)])
+        return {
+            "id": contact.id,
+            "properties": {name: properties.get(name) for name in names},
+            "createdAt": own["createdate"],
+            "updatedAt": own["lastmodifieddate"],
+            "archived": False,
+        }
+
+    # --- batches ------------------------------------------------------------------------------------------------------
+
+    def _batch_create(self, request: Request, _: Mapping[str, str]) -> Response:
+        """Without a trace id on every input one conflict refuses the whole batch; with them the others go on."""
+        items = request.json["inputs"]
+        self._check_values(item["properties"] for item in items)
+        if not all("objectWriteTraceId" in item for item in items):
+            self._rehearse(items)
+        return self._batch(items, lambda item: (self._made(item["properties"]), None), done=201)
+
+    def _batch_update(self, request: Request, _: Mapping[str, str]) -> Response:
+        items = request.json["inputs"]
+        self._check_values(item["properties"] for item in items)
+
+        def update(item: Mapping[str, Any]) -> tuple[_Contact, None]:
+            contact = self._held(item["id"], item.get("idProperty"))
+            if contact is None:
+                raise _ItemError(404, f"Could not get some CONTACT objects, {item['id']}", {"ids": [item["id"]]})
+            return self._changed(contact, item["properties"]), None
+
+        return self._batch(items, update)
+
+    def _batch_upsert(self, request: Request, _: Mapping[str, str]) -> Response:
+        items = request.json["inputs"]
+        self._check_values(item["properties"] for item in items)
+        if any(item.get("idProperty") == "email" for item in items):
+            self._rehearse(items)  # "partial upserts are not supported when using email" (2026-09 contacts guide)
+
+        def upsert(item: Mapping[str, Any]) -> tuple[_Contact, bool]:
+            contact = self._held(item["id"], item.get("idProperty"))
+            if contact is not None:
+                return self._changed(contact, item["properties"]), False
+            if not item.get("idProperty"):
+                raise _ItemError(404, f"Could not get some CONTACT objects, {item['id']}", {"ids": [item["id"]]})
+            return self._made({item["idProperty"]: item["id"], **item["properties"]}), True
+
+        return self._batch(items, upsert)
+
+    def _rehearse(self, items: Iterable[Mapping[str, Any]]) -> None:
+        """Refuses the whole batch when one item would fail."""
+        for item in items:
+            known = self._held(item["id"], item.get("idProperty")) if "id" in item else None
+            try:
+                self._check_unique(item["properties"], known)
+            except _ItemError as error:
+                self._refuse(error.status, error.message, context=error.context)
+
+    def _batch(
+        self,
+        items: Iterable[Mapping[str, Any]],
+        action: Callable[[Mapping[str, Any]], tuple[_Contact, bool | None]],
+        done: int = 200,
+    ) -> Response:
+        now = _iso(self.clock.time())
+        results: list[dict[str, Any]] = []
+        errors: list[dict[str, Any]] = []
+        for item in items:
+            trace = {"objectWriteTraceId": item["objectWriteTraceId"]} if "objectWriteTraceId" in item else {}
+            try:
+                contact, new = action(item)
+            except _ItemError as error:
+                context = error.context | {name: [value] for name, value in trace.items()}
+                category = _CATEGORIES.get(error.status, "VALIDATION_ERROR")
+                errors.append(
+                    {
+                        "status": "error",
+                        "category": category,
+                        "message": error.message,
+                        "context": context,
+                        "errors": [],
+                        "links": {},
+                    }
+                )
+                continue
+            shown = self._shown(contact, item["properties"]) | trace
+            results.append(shown if new is None else shown | {"new": new})
+        body: dict[str, Any] = {"status": "COMPLETE", "results": results, "startedAt": now, "completedAt": now}
+        if errors:
+            return Response(207, body | {"numErrors": len(errors), "errors": errors})
+        return Response(done, body)
+
+    def _batch_read(self, request: Request, _: Mapping[str, str]) -> Response:
+        now, body = _iso(self.clock.time()), request.json
+        results, missing = [], []
+        for item in body["inputs"]:
+            contact = self._held(item["id"], body.get("idProperty"))
+            if contact is None:
+                missing.append(item["id"])
+            else:
+                results.append(self._shown(contact, body["properties"]))
+        answer: dict[str, Any] = {"status": "COMPLETE", "results": results, "startedAt": now, "completedAt": now}
+        if not missing:
+            return Response(200, answer)
+        error = {
+            "status": "error",
+            "category": "OBJECT_NOT_FOUND",
+            "message": "Could not get some CONTACT objects, they may be deleted or not exist.",
+            "context": {"ids": missing},
+        }
+        return Response(207, answer | {"numErrors": 1, "errors": [error]})
+
+    def _search(self, request: Request, _: Mapping[str, str]) -> Response:
+        body = request.json
+        groups = [group["filters"] for group in body.get("filterGroups", [])]
+        held = [
+            contact
+            for contact in self._contacts.values()
+            if not groups or any(all(_passes(contact.properties, rule) for rule in rules) for rules in groups)
+        ]
+        start, limit = int(body.get("after") or 0), body.get("limit", 10)
+        shown = [self._shown(contact, body.get("properties", ())) for contact in held[start : start + limit]]
+        answer: dict[str, Any] = {"total": len(held), "results": shown}
+        if start + limit < len(held):
+            answer["paging"] = {"next": {"after": str(start + limit)}}
+        return Response(200, answer)
+
+    # --- properties ---------------------------------------------------------------------------------------------------
+
+    def _read_properties(self, _: Request, __: Mapping[str, str]) -> Response:
+        return Response(200, {"results": list(self._properties.values())})
+
+    def _read_property(self, _: Request, parts: Mapping[str, str]) -> Response:
+        return Response(200, self._known_property(parts["name"]))
+
+    def _known_property(self, name: str) -> dict[str, Any]:
+        if name not in self._properties:
+            self._refuse(404, f"Property {name} does not exist", subCategory="Properties.PROPERTY_NOT_FOUND")
+        return self._properties[name]
+
+    def _create_property(self, request: Request, _: Mapping[str, str]) -> Response:
+        try:
+            return Response(201, self._new_property(request.json))
+        except _ItemError as error:
+            self._refuse(error.status, error.message, context=error.context)
+
+    def _create_properties(self, request: Request, _: Mapping[str, str]) -> Response:
+        now, results, errors = _iso(self.clock.time()), [], []
+        for given in request.json["inputs"]:
+            try:
+                results.append(self._new_property(given))
+            except _ItemError as error:
+                context = error.context | {"name": [given["name"]]}
+                errors.append(self._body(error.status, error.message, context=context))
+        answer: dict[str, Any] = {"status": "COMPLETE", "results": results, "startedAt": now, "completedAt": now}
+        if errors:
+            return Response(207, answer | {"numErrors": len(errors), "errors": errors})
+        return Response(201, answer)
+
+    def _new_property(self, given: dict[str, Any]) -> dict[str, Any]:
+        name = given["name"]
+        if name in self._properties:
+            raise _ItemError(409, f'A property named "{name}" already exists.', {"name": [name]})
+        if given["groupName"] not in self._groups:
+            raise _ItemError(400, f"Property group {given['groupName']} does not exist.", {"name": [name]})
+        _check_options(given.get("options", []))
+        if given.get("hasUniqueValue"):
+            if len(self._unique) > MOST_UNIQUE_PROPERTIES:
+                raise _ItemError(400, "Only 10 unique value properties are allowed per object.", {"name": [name]})
+            self._unique[name] = {}
+        self._properties[name] = _property(given)
+        return self._properties[name]
+
+    def _change_property(self, request: Request, parts: Mapping[str, str]) -> Response:
+        held = self._known_property(parts["name"])
+        try:
+            _check_options(request.json.get("options", []))
+        except _ItemError as error:
+            self._refuse(error.status, error.message, context=error.context)
+        held.update(request.json)
+        return Response(200, held)
+
+    def _read_groups(self, _: Request, __: Mapping[str, str]) -> Response:
+        return Response(200, {"results": [self._shown_group(name) for name in self._groups]})
+
+    def _read_group(self, _: Request, parts: Mapping[str, str]) -> Response:
+        if parts["name"] not in self._groups:
+            self._refuse(404, f"Property group {parts['name']} does not exist")
+        return Response(200, self._shown_group(parts["name"]))
+
+    def _create_group(self, request: Request, _: Mapping[str, str]) -> Response:
+        name = request.json["name"]
+        if name in self._groups:
+            self._refuse(409, f"Property group {name} already exists")
+        self._groups[name] = request.json["label"]
+        return Response(201, self._shown_group(name))
+
+    def _shown_group(self, name: str) -> dict[str, Any]:
+        return {"name": name, "label": self._groups[name], "displayOrder": -1, "archived": False}
+
+    # --- lists --------------------------------------------------------------------------------------------------------
+
+    def _create_list(self, request: Request, _: Mapping[str, str]) -> Response:
+        body = request.json
+        if any(held.name == body["name"] for held in self._lists.values()):
+            self._refuse(400, f"A list named {body['name']} already exists.", subCategory="ILS.DUPLICATE_LIST_NAMES")
+        held = _List(str(next(self._numbers)), body["name"], body["processingType"])
+        self._lists[held.id] = held
+        return Response(200, {"list": self._shown_list(held)})
+
+    def _shown_list(self, held: _List) -> dict[str, Any]:
+        return {
+            "listId": held.id,
+            "name": held.name,
+            "objectTypeId": "0-1",
+            "processingType": held.processing_type,
+            "processingStatus": "COMPLETE",
+            "listVersion": 1,
+            "additionalProperties": {"hs_list_size": str(len(held.members))},
+        }
+
+    def _read_list(self, _: Request, parts: Mapping[str, str]) -> Response:
+        return Response(200, {"list": self._shown_list(self._known_list(parts["id"]))})
+
+    def _read_list_by_name(self, _: Request, parts: Mapping[str, str]) -> Response:
+        held = next((held for held in self._lists.values() if held.name == parts["name"]), None)
+        if held is None:
+            self._refuse(404, f"List does not exist with name {parts['name']}.", subCategory="ILS.LIST_NOT_FOUND")
+        return Response(200, {"list": self._shown_list(held)})
+
+    def _search_lists(self, request: Request, _: Mapping[str, str]) -> Response:
+        body = request.json
+        query, wanted = body.get("query", "").lower(), body.get("listIds")
+        found = [
+            held
+            for held in self._lists.values()
+            if query in held.name.lower() and (wanted is None or held.id in wanted)
+        ]
+        start, size = body.get("offset", 0), body.get("count", 20)
+        page = found[start : start + size]
+        answer = {
+            "lists": [self._shown_list(held) for held in page],
+            "total": len(found),
+            "offset": start + len(page),
+            "hasMore": start + len(page) < len(found),
+        }
+        return Response(200, answer)
+
+    def _known_list(self, id_: str) -> _List:
+        if id_ not in self._lists:
+            self._refuse(404, f"List does not exist with ID {id_}.", subCategory="ILS.LIST_NOT_FOUND")
+        return self._lists[id_]
+
+    def _read_memberships(self, _: Request, parts: Mapping[str, str]) -> Response:
+        members = sorted(self._known_list(parts["id"]).members, key=int)
+        now = _iso(self.clock.time())
+        return Response(200, {"results": [{"recordId": id_, "membershipTimestamp": now} for id_ in members]})
+
+    def _move(self, request: Request, parts: Mapping[str, str]) -> Response:
+        return self._moved(parts["id"], request.json["recordIdsToAdd"], request.json["recordIdsToRemove"])
+
+    def _add(self, request: Request, parts: Mapping[str, str]) -> Response:
+        return self._moved(parts["id"], request.json, [])
+
+    def _remove(self, request: Request, parts: Mapping[str, str]) -> Response:
+        return self._moved(parts["id"], [], request.json)
+
+    def _moved(self, list_id: str, to_add: list[str], to_remove: list[str]) -> Response:
+        held = self._known_list(list_id)
+        if held.processing_type == "DYNAMIC":
+            self._refuse(400, "Memberships of a DYNAMIC list cannot be changed.")
+        known = [id_ for id_ in to_add if id_ in self._contacts]
+        removed = [id_ for id_ in to_remove if id_ in held.members]
+        held.members.difference_update(removed)
+        held.members.update(known)
+        answer = {
+            "recordsIdsAdded": known,  # sic: the vendor's spelling differs from recordIdsMissing
+            "recordIdsRemoved": removed,
+            "recordIdsMissing": [id_ for id_ in [*to_add, *to_remove] if id_ not in self._contacts],
+        }
+        return Response(200, answer)
+
+    # --- custom events ------------------------------------------------------------------------------------------------
+
+    def _require_enterprise(self) -> None:
+        if self.plan != "enterprise":
+            self._refuse(403, "This portal does not have access to custom behavioral events.")
+
+    def _define_event(self, request: Request, _: Mapping[str, str]) -> Response:
+        self._require_enterprise()
+        body = request.json
+        name = body.get("name") or re.sub(r"\W+", "_", body["label"].lower())
+        full_name = f"pe{PORTAL}_{name}"
+        if full_name in self._definitions:
+            self._refuse(409, f"An event definition named {name} already exists.")
+        self._definitions[full_name] = body | {"name": name, "fullyQualifiedName": full_name, "id": self._uuid()}
+        return Response(201, self._definitions[full_name])
+
+    def _read_definition(self, _: Request, parts: Mapping[str, str]) -> Response:
+        self._require_enterprise()
+        full_name = parts["name"] if parts["name"].startswith("pe") else f"pe{PORTAL}_{parts['name']}"
+        if full_name not in self._definitions:
+            self._refuse(404, f"No event definition named {parts['name']}.")
+        return Response(200, self._definitions[full_name])
+
+    def _send(self, request: Request, _: Mapping[str, str]) -> Response:
+        self._require_enterprise()
+        self._record(self._checked_event(request.json))
+        return Response(204)
+
+    def _send_batch(self, request: Request, _: Mapping[str, str]) -> Response:
+        self._require_enterprise()
+        for event in [self._checked_event(given) for given in request.json["inputs"]]:
+            self._record(event)
+        return Response(204)
+
+    def _checked_event(self, given: Mapping[str, Any]) -> Mapping[str, Any]:
+        if given["eventName"] not in self._definitions:
+            self._refuse(400, f"Event definition {given['eventName']} does not exist.")
+        if not any(given.get(name) for name in ("email", "objectId", "utk")):
+            self._refuse(400, "One of email, objectId or utk is required.")
+        declared = {held["name"] for held in self._definitions[given["eventName"]]["propertyDefinitions"]}
+        if unknown := [name for name in given["properties"] if name not in declared and not name.startswith("hs_")]:
+            self._refuse(400, f"Property {unknown[0]} is not defined on {given['eventName']}.")
+        return given
+
+    def _record(self, given: Mapping[str, Any]) -> None:
+        key = given["eventName"], given.get("uuid") or self._uuid()  # the same uuid counts once within an event type
+        contact = self._contacts.get(given.get("objectId", ""))
+        email = given.get("email") or (contact.properties.get("email") if contact else None)
+        self._events.setdefault(
+            key,
+            {
+                "name": given["eventName"],
+                "email": email,
+                "object_id": given.get("objectId"),
+                "properties": given["properties"],
+                "uuid": given.get("uuid"),
+                "occurred_at": given.get("occurredAt"),
+            },
+        )
+
+    def _account(self, _: Request, __: Mapping[str, str]) -> Response:
+        return Response(
+            200,
+            {
+                "portalId": PORTAL,
+                "accountType": "STANDARD",
+                "timeZone": "Europe/Paris",
+                "utcOffset": "+01:00",
+                "utcOffsetMilliseconds": 3_600_000,
+                "companyCurrency": "EUR",
+                "additionalCurrencies": [],
+                "uiDomain": "app-eu1.hubspot.com",
+                "dataHostingLocation": "eu1",
+            },
+        )
+
+
+def _property(given: Mapping[str, Any], *, defined: bool = False) -> dict[str, Any]:
+    absent = {"description": "", "options": [], "hidden": False, "formField": False, "hasUniqueValue": False}
+    return {**absent, "displayOrder": -1, **given, "hubspotDefined": defined, "archived": False}
+
+
+def _check_options(options: Iterable[Mapping[str, Any]]) -> None:
+    values = [option["value"] for option in options]
+    labels = [option["label"] for option in options]
+    for kind, texts in (("value", values), ("label", labels)):
+        if len(texts) != len(set(texts)):
+            raise _ItemError(400, f"Property option {kind}s must be unique.", {"options": texts})
+    if any(";" in value for value in values):
+        raise _ItemError(400, "Property option values must not hold a semicolon.", {"options": values})
+
+
+def _options(value: str) -> list[str]:
+    return [option for option in value.split(";") if option]
+
+
+def _passes(properties: Mapping[str, str], rule: Mapping[str, Any]) -> bool:
+    value = properties.get(rule["propertyName"])
+    return {
+        "EQ": value == rule.get("value"),
+        "NEQ": value != rule.get("value"),
+        "IN": value in rule.get("values", ()),
+        "HAS_PROPERTY": value is not None,
+        "NOT_HAS_PROPERTY": value is None,
+    }[rule["operator"]]
+
+
+def _is_number(text: str) -> bool:
+    try:
+        return math.isfinite(float(text))
+    except ValueError:
+        return False
+
+
+def _is_date(text: str) -> bool:
+    """YYYY-MM-DD, or epoch milliseconds at midnight UTC."""
+    if re.fullmatch(r"-?\d{6,}", text):
+        return int(text) % 86_400_000 == 0
+    return re.fullmatch(r"\d{4}-\d\d-\d\d", text) is not None and _is_instant(text)
+
+
+def _is_instant(text: str) -> bool:
+    if re.fullmatch(r"-?\d{6,}", text):
+        return True
+    try:
+        datetime.fromisoformat(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _iso(at: float) -> str:
+    return datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
