@@ -1,0 +1,330 @@
+"""The command `storecue`. Each command imports what it needs when it runs, so that `--help` is quick."""
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from connector import clock
+from connector.errors import ConnectorError
+
+if TYPE_CHECKING:
+    from connector.config.settings import Settings
+    from connector.domain import Configuration
+    from connector.services import Services
+
+
+class Commands(click.Group):
+    """A group whose refusals are one clear line and exit code 2, never a traceback."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except ConnectorError as error:
+            click.echo(f"storecue: {error.message}", err=True)
+            sys.exit(2)
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="storecue")
+def main() -> None:
+    """StoreCue turns what happens in a shop into cues for the e-mail platform."""
+
+
+def _data(command: Callable[..., None]) -> Callable[..., None]:
+    help_ = "Where StoreCue keeps its data. Default: STORECUE_DATA, or ./storecue-data."
+    return click.option("--data", "data_dir", type=click.Path(file_okay=False, path_type=Path), help=help_)(command)
+
+
+def _file(command: Callable[..., None]) -> Callable[..., None]:
+    kind = click.Path(exists=True, dir_okay=False, path_type=Path)
+    return click.option("--config", "file", type=kind, default="storecue.yaml", show_default=True)(command)
+
+
+def _settings(**overrides: Any) -> "Settings":
+    """This process's settings, with its logging set up."""
+    from connector.config.settings import Settings
+    from connector.logs import configure
+
+    settings = Settings.from_environment(**overrides)
+    secrets = (settings.api_token or "", *settings.secret_keys)
+    configure(settings.log_level, settings.log_format, secrets=secrets)
+    return settings
+
+
+@contextmanager
+def _services(data_dir: Path | None) -> Iterator["Services"]:
+    from connector.services import Services
+
+    services = Services(_settings(data_dir=data_dir))
+    try:
+        yield services
+    finally:
+        services.close()
+
+
+def _read(file: Path) -> "Configuration":
+    from connector.config.schema import configuration_from
+    from connector.config.yaml_file import read
+
+    return configuration_from(read(file))
+
+
+# --- running ---------------------------------------------------------------------------------------------------------
+
+
+@main.command()
+@click.option("--config", "file", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="Applied first.")
+@_data
+@click.option("--host", help="Default: STORECUE_HOST, or 127.0.0.1.")
+@click.option("--port", type=int, help="Default: STORECUE_PORT, or 8080.")
+def up(file: Path | None, data_dir: Path | None, host: str | None, port: int | None) -> None:
+    """Apply the configuration if one is given, then run web server and worker together."""
+    from connector import serve
+
+    settings = _settings(data_dir=data_dir, host=host, port=port)
+    serve.up(settings, prepare=lambda: _prepare(data_dir, file))
+
+
+def _prepare(data_dir: Path | None, file: Path | None) -> None:
+    """Make the databases and the key before two processes reach for them at once, and apply the file."""
+    try:
+        if file is not None:
+            click.echo(_apply(data_dir, file))
+        else:
+            with _services(data_dir):
+                pass
+    except ConnectorError as error:
+        click.echo(f"storecue: {error.message}", err=True)
+        sys.exit(2)
+
+
+@main.command()
+@_data
+@click.option("--host")
+@click.option("--port", type=int)
+def web(data_dir: Path | None, host: str | None, port: int | None) -> None:
+    """Run the web server alone."""
+    from connector import serve
+
+    serve.web(_settings(data_dir=data_dir, host=host, port=port))
+
+
+@main.command()
+@_data
+def worker(data_dir: Path | None) -> None:
+    """Run a worker alone."""
+    from connector import serve
+
+    serve.worker(_settings(data_dir=data_dir))
+
+
+@main.command()
+@click.option("--data", "data_dir", type=click.Path(file_okay=False, path_type=Path), default="demo-data")
+@click.option("--seed", type=int, default=7, show_default=True, help="The same seed makes the same shop.")
+@click.option("--for", "duration", help="How long, such as 30s or 5m. Default: until Ctrl-C.")
+@click.option("--rate", type=float, default=20.0, show_default=True, help="Deliveries per second.")
+@click.option("--headless", is_flag=True, help="Without the live view.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON summary at the end.")
+def demo(data_dir: Path, seed: int, duration: str | None, rate: float, headless: bool, as_json: bool) -> None:
+    """A simulated shop and three fake e-mail platforms on this machine, with StoreCue in between."""
+    from connector.simulator.demo import run_demo
+
+    try:
+        seconds = None if duration is None else clock.parse_duration(duration) / clock.SECOND
+    except ValueError as error:
+        raise click.BadParameter(str(error), param_hint="--for") from None
+    sys.exit(run_demo(data_dir=data_dir, seed=seed, duration_s=seconds, headless=headless, as_json=as_json, rate=rate))
+
+
+# --- configuration ---------------------------------------------------------------------------------------------------
+
+
+@main.command()
+@_file
+@_data
+def plan(file: Path, data_dir: Path | None) -> None:
+    """Show what `apply` would change."""
+    from connector.config import store
+    from connector.config.plan import render
+
+    with _services(data_dir) as services:
+        click.echo(render(store.plan(services.database, services.vault, _read(file))))
+
+
+@main.command()
+@_file
+@_data
+def apply(file: Path, data_dir: Path | None) -> None:
+    """Make storecue.yaml the configuration in force. Running processes take it up within a second."""
+    click.echo(_apply(data_dir, file))
+
+
+def _apply(data_dir: Path | None, file: Path) -> str:
+    from connector.config import store
+    from connector.config.plan import render
+
+    with _services(data_dir) as services:
+        return render(store.apply(services.database, services.vault, _read(file), clock.now()))
+
+
+@main.command()
+@_data
+def export(data_dir: Path | None) -> None:
+    """Print the configuration in force as a storecue.yaml."""
+    from connector.config.export import to_yaml
+
+    with _services(data_dir) as services:
+        click.echo(to_yaml(services.configuration()), nl=False)
+
+
+@main.command()
+@click.option("--config", "file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@_data
+def doctor(file: Path | None, data_dir: Path | None) -> None:
+    """Check configuration, clock, database, reachability and credentials; each fault with its fix."""
+    from connector.doctor import checks
+
+    failed = False
+    for check in checks(_settings(data_dir=data_dir), file=file, now=clock.now()):
+        mark = click.style("ok", fg="green") if check.ok else click.style("FIX", fg="red")
+        click.echo(f"{mark:>4} {check.name}: {check.message}")
+        if not check.ok:
+            failed = True
+            click.echo(f"       {check.fix}")
+    sys.exit(1 if failed else 0)
+
+
+# --- keys and tokens -------------------------------------------------------------------------------------------------
+
+
+@main.group()
+def token() -> None:
+    """Tokens for the API."""
+
+
+@token.command("create")
+@click.argument("name")
+@_data
+def token_create(name: str, data_dir: Path | None) -> None:
+    """Make a token and print it, this once."""
+    from connector.web.store import create_token
+
+    with _services(data_dir) as services, services.database.tx() as tx:
+        click.echo(create_token(tx, name, clock.now()))
+
+
+@token.command("list")
+@_data
+def token_list(data_dir: Path | None) -> None:
+    """Show the tokens there are, without their values."""
+    from connector.web.store import list_tokens
+
+    with _services(data_dir) as services, services.database.read() as connection:
+        for one in list_tokens(connection):
+            state = "revoked" if one.revoked_at is not None else "valid"
+            click.echo(f"{one.id}\t{one.name}\t{state}\tmade {clock.isoformat(one.created_at)}")
+
+
+@token.command("revoke")
+@click.argument("token_id", type=int)
+@_data
+def token_revoke(token_id: int, data_dir: Path | None) -> None:
+    """Make a token worthless."""
+    from connector.web.store import revoke_token
+
+    with _services(data_dir) as services, services.database.tx() as tx:
+        if not revoke_token(tx, token_id, clock.now()):
+            raise click.ClickException(f"there is no valid token {token_id}")
+
+
+@main.group()
+def key() -> None:
+    """The key that secrets are encrypted with."""
+
+
+@key.command("new")
+def key_new() -> None:
+    """Print a new key, for STORECUE_SECRET_KEY."""
+    from connector.config.secrets import new_key
+
+    click.echo(new_key())
+
+
+@key.command("rotate")
+@_data
+def key_rotate(data_dir: Path | None) -> None:
+    """Encrypt every kept secret with the newest key."""
+    from connector.config import store
+
+    with _services(data_dir) as services:
+        click.echo(f"{store.rotate(services.database, services.vault)} secrets encrypted with the newest key")
+
+
+# --- what went wrong, and once more ----------------------------------------------------------------------------------
+
+
+@main.command("dead-letters")
+@click.option("--reason")
+@click.option("--origin", help="A source or destination.")
+@click.option("--replay", "again", is_flag=True, help="Put those listed in line again.")
+@click.option("--limit", type=click.IntRange(1, 1000), default=100, show_default=True)
+@_data
+def dead_letters(reason: str | None, origin: str | None, again: bool, limit: int, data_dir: Path | None) -> None:
+    """List what could not be processed or was rejected for good."""
+    from connector.reporting import dead_letters as letters
+
+    with _services(data_dir) as services:
+        with services.database.read() as connection:
+            wanted = letters.Filter(state="open", reason=reason, origin=origin)
+            page = letters.dead_letters(connection, wanted, None, limit)
+        for row in page.items:
+            click.echo(
+                f"{row['id']}\t{clock.isoformat(row['at'])}\t{row['kind']}\t{row['origin']}\t{row['topic']}\t"
+                f"{row['reference']}\t{row['reason']}\t{row['message']}"
+            )
+        if again:
+            count = services.replay_dead_letters([row["id"] for row in page.items], now=clock.now())
+            click.echo(f"{count} put in line again")
+        elif not page.items:
+            click.echo("There are none.")
+
+
+@main.command()
+@click.option("--source")
+@click.option("--topic")
+@click.option("--since", help="An instant such as 2026-11-21 or 2026-11-21T10:00:00Z.")
+@click.option("--until", help="An instant.")
+@click.option("--fire-triggers", is_flag=True, help="Let flows start for what changes.")
+@_data
+def replay(
+    source: str | None,
+    topic: str | None,
+    since: str | None,
+    until: str | None,
+    fire_triggers: bool,
+    data_dir: Path | None,
+) -> None:
+    """Run stored deliveries through the line again."""
+    with _services(data_dir) as services:
+        count = services.replay_deliveries(
+            source=source,
+            topic=topic,
+            since=_instant(since, "--since"),
+            until=_instant(until, "--until"),
+            fire_triggers=fire_triggers,
+            now=clock.now(),
+        )
+    click.echo(f"{count} deliveries put in line again")
+
+
+def _instant(text: str | None, option: str) -> clock.Millis | None:
+    try:
+        return None if text is None else clock.parse_instant(text)
+    except ValueError:
+        raise click.BadParameter(
+            f"{text!r} is not an instant such as 2026-11-21T10:00:00Z", param_hint=option
+        ) from None
