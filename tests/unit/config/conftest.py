@@ -1,0 +1,32 @@
+import pytest
+
+from connector.config.kinds import DestinationKind, Kinds
+from connector.config.secrets import Vault, new_key
+from connector.storage.database import Database, sqlite_url
+from connector.storage.tables import metadata
+
+
+@pytest.fixture
+def kinds():
+    """The kinds of the tests, so that they do not depend on which adapters there are."""
+    return Kinds(
+        sources=("shopify", "generic"),
+        destinations={
+            "klaviyo": DestinationKind(("api_key",), options=("revision",)),
+            "hubspot": DestinationKind(("access_token",), options=("version",)),
+            "mailchimp": DestinationKind(("api_key",), list_id=True, create_contacts="consented"),
+        },
+    )
+
+
+@pytest.fixture
+def database(tmp_path):
+    database = Database(sqlite_url(tmp_path / "storecue.db"))
+    database.create(metadata)
+    yield database
+    database.close()
+
+
+@pytest.fixture
+def vault():
+    return Vault([new_key()], environ={"SHOPIFY_SECRET": "from-the-environment"})
