@@ -1,0 +1,220 @@
+"""What every source must do, held against recordings, and against the published payloads where that folder is there."""
+
+import base64
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+from recordings import STORE, Recording, recordings
+
+from connector.domain import Delivery, RawRequest
+from connector.errors import RejectedDelivery, UnprocessableEvent
+from connector.ports import Claim
+from connector.sources import SOURCES
+from connector.sources.shopify import Shopify
+from connector.sources.shopify.topics import SKIPPED, TOPICS
+
+RECORDINGS = recordings()
+every_recording = pytest.mark.parametrize("recording", RECORDINGS, ids=lambda one: f"{one.kind}/{one.name}")
+
+_PAYLOADS = Path(os.environ.get("STORECUE_SHARED") or Path(__file__).parents[3] / "shared") / "payloads"
+PUBLISHED: list[dict[str, Any]] = (
+    json.loads((_PAYLOADS / "INDEX.json").read_text()) if (_PAYLOADS / "INDEX.json").exists() else []
+)
+with_payloads = pytest.mark.skipif(not PUBLISHED, reason="the published payloads are not beside this checkout")
+
+
+def test_every_source_has_recordings_and_answers_to_its_name() -> None:
+    assert {one.kind for one in RECORDINGS} == set(SOURCES)
+    assert all(source.kind == kind for kind, source in SOURCES.items())
+
+
+def test_every_topic_that_is_read_is_recorded() -> None:
+    assert set(TOPICS) - {one.document["claim"]["topic"] for one in RECORDINGS} == {
+        "orders/paid",  # read by the same function as orders/create
+        "customers/enable",
+        "products/create",
+        "collections/create",
+    }
+
+
+@every_recording
+def test_a_recording_is_genuine_and_no_other_body_is(recording: Recording) -> None:
+    secrets = recording.document.get("secrets")
+    if secrets is None:
+        pytest.skip("recorded without its secret")
+    recording.source.verify(recording.request, secrets)
+    request = recording.request
+    for forged, known in (
+        (RawRequest(request.method, request.path, request.headers, request.body + b" "), secrets),
+        (request, ["another-secret"]),
+        (request, []),
+        (RawRequest(request.method, request.path, {}, request.body), secrets),
+    ):
+        with pytest.raises(RejectedDelivery) as rejected:
+            recording.source.verify(forged, known)
+        assert rejected.value.status == 401
+        assert rejected.value.reason == "bad_signature"
+
+
+@every_recording
+def test_a_recording_is_filed_as_stated(recording: Recording) -> None:
+    assert recording.claimed() == recording.document["claim"]
+
+
+@every_recording
+def test_a_recording_means_what_it_states(recording: Recording) -> None:
+    assert recording.normalised() == recording.document["normalised"]
+
+
+@every_recording
+def test_a_key_never_shows_an_address(recording: Recording) -> None:
+    assert "@" not in recording.claimed()["key"]
+
+
+@every_recording
+def test_an_event_keeps_its_id_when_the_delivery_is_repeated_later(recording: Recording) -> None:
+    first = recording.delivery
+    again = Delivery("shop", "another-id", first.topic, first.received_at + 3_600_000, first.headers, first.body)
+    events = [recording.source.normalise(one, STORE).events for one in (first, again)]
+    assert [event.id for event in events[0]] == [event.id for event in events[1]]
+    assert len({event.id for event in events[0]}) == len(events[0])
+
+
+@every_recording
+def test_nothing_happens_after_it_was_received(recording: Recording) -> None:
+    delivery = recording.delivery
+    meant = recording.source.normalise(delivery, STORE)
+    for fact in (*meant.events, *meant.consents, *meant.tag_changes):
+        assert 946_684_800_000 <= fact.at <= delivery.received_at
+
+
+# --- published payloads -----------------------------------------------------------------------------------------------
+
+# What each topic's body must mean, whatever the API version.
+IMPLIED: dict[str, set[str]] = {
+    "orders/create": {"Order Completed"},
+    "orders/updated": {"Order Completed"},
+    "orders/paid": {"Order Completed"},
+    "orders/partially_fulfilled": {"Order Completed"},
+    "orders/cancelled": {"Order Completed", "Order Cancelled"},
+    "orders/fulfilled": {"Order Completed", "Order Fulfilled"},
+    "orders/edited": {"Order Updated"},
+    "refunds/create": {"Order Refunded"},
+    "carts/create": {"Product Added"},
+    "carts/update": {"Product Added"},
+    "checkouts/create": {"Checkout Started"},
+    "checkouts/update": {"Checkout Started"},
+}
+ENTITIES: dict[str, str] = {
+    "customers": "customer",
+    "orders": "order",
+    "refunds": "refund",
+    "carts": "cart",
+    "checkouts": "checkout",
+    "products": "product",
+    "collections": "collection",
+    "shop": "shop",
+    "app": "shop",
+}
+# Bodies anonymised to a resource, not a topic: every text replaced by a constant, also prices.
+SHAPES: dict[str, str] = {
+    "carts": "carts/update",
+    "checkouts": "checkouts/update",
+    "collections": "collections/update",
+    "customers": "customers/update",
+    "customers_marketing_consent": "customers_marketing_consent/update",
+    "discounts": "discounts/update",
+    "orders": "orders/updated",
+    "products": "products/update",
+    "refunds": "refunds/create",
+    "shop": "shop/update",
+}
+UNUSABLE: dict[str, str] = {
+    "shopify_shapes/carts__": "bad_money",
+    "shopify_shapes/checkouts__gadget-2024-01-1.": "bad_instant",
+    "shopify_shapes/checkouts__": "bad_money",
+    "shopify_shapes/orders__gadget-2025-04-2.": "bad_id",  # an order edit
+    "shopify_shapes/orders__gadget-2025-04-3.": "bad_id",  # a risk assessment
+    "shopify_shapes/orders__": "bad_money",
+    "shopify_shapes/products__": "bad_money",
+    "shopify_shapes/refunds__": "bad_money",
+    "shopify_rest/orders__": "bad_id",  # a list under a key, as the REST API answers
+    "shopify_rest/carts__": "bad_id",
+}
+# Bodies of topics that are read, but which say nothing.
+MEANINGLESS: dict[str, str] = {
+    "shopify/checkouts_delete__": "no_token",
+    "shopify_deliveries/checkouts_delete__": "no_token",
+    "shopify/customers_merge__": "merge_not_completed",
+    "shopify_rest/checkouts__": "stub",  # a list under a key, as the REST API answers
+}
+
+
+def _published() -> list[dict[str, Any]]:
+    return [entry for entry in PUBLISHED if entry["source"].startswith("shopify")]
+
+
+def _sent(entry: dict[str, Any]) -> tuple[RawRequest, Claim]:
+    document = json.loads((_PAYLOADS / entry["file"]).read_text())
+    headers, body = (document["headers"], document["body"]) if "headers" in document else ({}, document)
+    topic = SHAPES.get(entry["topic"], entry["topic"])
+    request = RawRequest("POST", "/", {**headers, "x-shopify-topic": topic}, json.dumps(body).encode())
+    return request, SOURCES["shopify"].claim(request)
+
+
+@with_payloads
+@pytest.mark.parametrize("entry", _published(), ids=lambda entry: entry["file"])
+def test_a_published_shopify_payload_means_what_its_topic_implies(entry: dict[str, Any]) -> None:
+    source = Shopify(test_orders=True)  # Shopify's own samples are all test orders
+    request, claim = _sent(entry)
+    delivery = Delivery("shop", claim.delivery_id, claim.topic, 1_795_255_205_000, claim.headers, request.body)
+    unusable = next((reason for start, reason in UNUSABLE.items() if entry["file"].startswith(start)), None)
+    if unusable:
+        with pytest.raises(UnprocessableEvent) as refused:
+            source.normalise(delivery, STORE)
+        assert refused.value.reason == unusable
+        return
+    meant = source.normalise(delivery, STORE)
+    json.dumps([event.properties for event in meant.events])
+    expected_skip = next((reason for start, reason in MEANINGLESS.items() if entry["file"].startswith(start)), None)
+    if claim.topic not in TOPICS or expected_skip:
+        assert meant.skipped in ({expected_skip} if expected_skip else {"not_used", "unknown_topic", *SKIPPED.values()})
+        assert not meant.events and not meant.entities
+        return
+    assert meant.skipped is None
+    assert IMPLIED.get(claim.topic, set()) <= {event.name for event in meant.events}
+    family, _, action = claim.topic.partition("/")
+    if family in ENTITIES and action != "edited":
+        kinds = [entity.kind for entity in meant.entities if entity.deleted == (action == "delete")]
+        assert ENTITIES[family] in kinds
+
+
+@with_payloads
+def test_every_published_topic_is_known() -> None:
+    topics = json.loads((_PAYLOADS / "shopify_topics_2026-07.json").read_text())
+    source = SOURCES["shopify"]
+    unknown = [
+        topic
+        for topic in topics
+        if topic not in TOPICS
+        and source.normalise(Delivery("shop", "1", topic, 0, {}, b"{}"), STORE).skipped == "unknown_topic"
+    ]
+    assert unknown == []
+
+
+@with_payloads
+def test_published_signatures() -> None:
+    vectors = json.loads((_PAYLOADS.parent / "payloads" / "hmac_vectors.json").read_text())["shopify_webhook"]
+    assert len(vectors) >= 10
+    for vector in vectors:
+        headers = {vector["header"].lower(): vector["signature"]}
+        request = RawRequest("POST", "/", headers, base64.b64decode(vector["body_b64"]))
+        secrets = vector.get("secrets", [vector["secret"]])
+        if vector["valid"]:
+            SOURCES["shopify"].verify(request, secrets)
+        else:
+            with pytest.raises(RejectedDelivery):
+                SOURCES["shopify"].verify(request, secrets)
