@@ -164,7 +164,7 @@ class Http:
         path: str,
         *,
         body: Any = None,
-        query: Mapping[str, str | int] | None = None,
+        query: Mapping[str, object] | None = None,
         family: str = "account",
         expect: Collection[int] = (),
         repeatable: bool = True,

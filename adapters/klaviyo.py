@@ -24,7 +24,7 @@ from adapters.destination import (
 )
 from adapters.errors import DeliveryError, Rejected, Transient
 from adapters.http import Answer, Http, Vendor, credential, judge
-from adapters.outcomes import bisect, chunked, each, in_turn, outcome_of
+from adapters.outcomes import bisect, chunked, each, in_turn, not_there, refuse
 from adapters.rate_limit import Window
 from adapters.values import instant
 
@@ -108,19 +108,19 @@ class Klaviyo:
             if known or change.create:
                 wanted.append(replace(change, remote_id=known))
             else:
-                skipped.append(_not_there(change.key))
+                skipped.append(not_there(change.key))
         if len(wanted) <= _SINGLES:
             return skipped + (each(self._pool, wanted, self._upsert) if wanted else [])
         encoded = [_Encoded(change.key, change, orjson.dumps(_profile(change))) for change in wanted]
         large = [e for e in encoded if len(e.profile) > _PROFILE_BYTES]
         skipped += [Outcome(e.key, "rejected", "too_large", "a profile may have 100 kB at most") for e in large]
         fitting = [e for e in encoded if len(e.profile) <= _PROFILE_BYTES]
-        return skipped + in_turn(_jobs(fitting), lambda job: bisect(job, self._import, _refuse))
+        return skipped + in_turn((job, self._import_or_bisect) for job in _jobs(fitting))
 
     def send(self, cues: Sequence[Cue]) -> list[Outcome]:
         if len(cues) <= _SINGLES:
             return each(self._pool, cues, self._event) if cues else []
-        return in_turn(chunked(cues, _JOB_EVENTS), self._events)
+        return in_turn((piece, self._events) for piece in chunked(cues, _JOB_EVENTS))
 
     def ensure_list(self, name: str, known_id: str | None) -> str:
         if known_id and self._lists("id", known_id):
@@ -134,7 +134,7 @@ class Klaviyo:
     def update_list(self, list_id: str, memberships: Sequence[Membership]) -> list[Outcome]:
         ids = self._profile_ids([m.email for m in memberships if not m.remote_id])
         known = [replace(m, remote_id=m.remote_id or ids.get(m.email.lower())) for m in memberships]
-        absent = [_not_there(m.key) for m in known if not m.remote_id]
+        absent = [not_there(m.key) for m in known if not m.remote_id]
         path = f"/api/lists/{quote(list_id, safe='')}/relationships/profiles"
 
         def relate(members: Sequence[Membership]) -> list[Outcome]:
@@ -144,7 +144,7 @@ class Klaviyo:
 
         kinds = [[m for m in known if m.remote_id and m.added is added] for added in (True, False)]
         pieces = [piece for kind in kinds for piece in chunked(kind, _LIST_PROFILES)]
-        return absent + in_turn(pieces, lambda piece: bisect(piece, relate, _refuse))
+        return absent + in_turn((piece, lambda members: bisect(members, relate, refuse)) for piece in pieces)
 
     def forget(self, email: str, remote_id: str | None = None) -> None:
         if remote_id and self._delete({"type": "profile", "id": remote_id, "attributes": {}}).status != 404:
@@ -184,7 +184,7 @@ class Klaviyo:
         expect = (404, 409) if change.remote_id else (409,)
         answer = self._post_profile(_profile(change), expect)
         if answer.status == 404 and not change.create:
-            return _not_there(change.key)
+            return not_there(change.key)
         if answer.status in expect:
             # 404: merged away or deleted. 409: address and id belong to two profiles. The address decides.
             answer = self._post_profile(_profile(replace(change, remote_id=None), identified_by_email=True), ())
@@ -193,6 +193,9 @@ class Klaviyo:
     def _post_profile(self, profile: dict[str, Any], expect: tuple[int, ...]) -> Answer:
         body = {"data": profile}
         return self._http.call("POST", "/api/profile-import", body=body, family="profile-import", expect=expect)
+
+    def _import_or_bisect(self, items: Sequence[_Encoded]) -> list[Outcome]:
+        return bisect(items, self._import, refuse)
 
     def _import(self, items: Sequence[_Encoded]) -> list[Outcome]:
         """Runs one import job to its end; raises Rejected when the job is refused and nobody says for which profile."""
@@ -232,7 +235,7 @@ class Klaviyo:
 
     def _import_errors(self, job_id: str) -> list[dict[str, Any]]:
         path = f"/api/profile-bulk-import-jobs/{quote(job_id, safe='')}/import-errors"
-        query: dict[str, str | int] = {"page[size]": 100}
+        query: dict[str, object] = {"page[size]": 100}
         errors: list[dict[str, Any]] = []
         while True:
             page = self._http.call("GET", path, query=query, family="import-job-errors").data
@@ -335,14 +338,6 @@ def _rejected(refused: dict[str | None, dict[str, Any]]) -> list[Outcome]:
         for key, error in refused.items()
         if key is not None
     ]
-
-
-def _refuse(item: _Encoded | Membership, error: Rejected) -> Outcome:
-    return outcome_of(item.key, error)
-
-
-def _not_there(key: str) -> Outcome:
-    return Outcome(key, "skipped", "not_on_list", "Klaviyo has no such profile")
 
 
 def _sentence(error: dict[str, Any]) -> str:

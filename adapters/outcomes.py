@@ -17,6 +17,7 @@ class Keyed(Protocol):
     def key(self) -> str: ...
 
 
+T = TypeVar("T")
 K = TypeVar("K", bound=Keyed)
 
 
@@ -31,6 +32,16 @@ def outcome_of(key: str, error: DeliveryError) -> Outcome:
         return Outcome(key, "rejected", error.reason, error.message, field=error.field)
     wait = error.retry_after if isinstance(error, Transient) else 0.0
     return Outcome(key, "retry", error.reason, error.message, retry_after=wait)
+
+
+def refuse(item: Keyed, error: Rejected) -> Outcome:
+    """The outcome of an item that a vendor refused: what `bisect` does with it unless the vendor has more to try."""
+    return outcome_of(item.key, error)
+
+
+def not_there(key: str) -> Outcome:
+    """The outcome of an item whose contact is not at the vendor and may not be created."""
+    return Outcome(key, "skipped", "not_on_list", "there is no such contact")
 
 
 def settle(items: Sequence[Keyed], results: Sequence[Outcome | DeliveryError]) -> list[Outcome]:
@@ -62,32 +73,35 @@ def each(pool: ThreadPoolExecutor, items: Sequence[K], act: Callable[[K], Outcom
     return settle(items, [attempt(items[0])] if len(items) == 1 else list(pool.map(attempt, items)))
 
 
-def in_turn(chunks: Iterable[Sequence[K]], send: Callable[[Sequence[K]], list[Outcome]]) -> list[Outcome]:
-    """The outcomes of `send` on each chunk; after an error the rest is not tried. Raises it when nothing was done."""
+Send = Callable[[Sequence[K]], list[Outcome]]
+
+
+def in_turn(pieces: Iterable[tuple[Sequence[K], Send[K]]]) -> list[Outcome]:
+    """The outcomes of each piece by its own call, in turn; after an error the rest is not tried. Raises that error
+    when nothing was done."""
     done: list[Outcome] = []
     failure: DeliveryError | None = None
-    for chunk in chunks:
+    for items, send in pieces:
         if failure is None:
             try:
-                done += send(chunk)
+                done += send(items)
                 continue
             except DeliveryError as error:
                 if not done:
                     raise
                 failure = error
-        done += [outcome_of(item.key, failure) for item in chunk]
+        done += [outcome_of(item.key, failure) for item in items]
     return done
 
 
-def chunked(items: Sequence[K], size: int) -> Iterable[Sequence[K]]:
+def chunked(items: Sequence[T], size: int) -> Iterable[Sequence[T]]:
     """Pieces of at most `size`, in order."""
     return (items[start : start + size] for start in range(0, len(items), size))
 
 
-def bisect(
-    items: Sequence[K], send: Callable[[Sequence[K]], list[Outcome]], refuse: Callable[[K, Rejected], Outcome]
-) -> list[Outcome]:
-    """One Outcome per item where a vendor refuses a whole batch for one bad item: each bad item goes to `refuse`.
+def bisect(items: Sequence[K], send: Send[K], refuse: Callable[[K, Rejected], Outcome]) -> list[Outcome]:
+    """One Outcome per item where a vendor refuses a whole batch for one bad item: each bad item goes to `refuse`,
+    which raises nothing but Transient or Unauthorized.
 
     Costs one call when nothing is bad, and at most ceil(log2 n) + 1 further calls per bad item: a failing batch is
     halved, one half is tried, and what is known to fail is never tried again as it stands.

@@ -1,0 +1,515 @@
+"""HubSpot: contacts with a `storecue_tags` multi-checkbox, typed properties, manual lists, custom events by plan.
+
+Paths carry a date version; the shapes are those of 2026-03, the newest published as generally available (2026-08).
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from itertools import zip_longest
+from typing import Any, NamedTuple
+from urllib.parse import quote
+from uuid import NAMESPACE_URL, uuid5
+
+from adapters.destination import (
+    Account,
+    Change,
+    Clock,
+    Cue,
+    FieldSpec,
+    FieldValue,
+    Limits,
+    Membership,
+    Outcome,
+    Settings,
+)
+from adapters.errors import DeliveryError, Rejected, Transient, Unauthorized
+from adapters.http import Answer, Fault, Http, Vendor, credential, judge
+from adapters.outcomes import Send, bisect, chunked, each, in_turn, not_there, outcome_of, refuse
+from adapters.rate_limit import Window
+from adapters.values import instant, slug, text
+
+_BATCH = 100
+_EVENTS = 500
+_LIST_RECORDS = 1_000
+_GROUP = "storecue"
+_TAGS = "storecue_tags"
+
+# type and fieldType of a property, by our field type.
+_TYPES = {
+    "text": ("string", "text"),
+    "number": ("number", "number"),
+    "boolean": ("bool", "booleancheckbox"),
+    "date": ("date", "date"),
+    "datetime": ("datetime", "date"),
+}
+# Property types that take our values besides the one we would create, by our field type.
+_ALSO_FITS = {"text": {"enumeration", "phone_number"}, "boolean": {"enumeration"}, "datetime": {"date"}}
+
+_OPTION = ("label", "value", "displayOrder", "hidden", "description")
+
+_OWN_FIELDS = (
+    FieldSpec("storecue_last_cue", "text", "StoreCue last cue"),
+    FieldSpec("storecue_last_cue_at", "datetime", "StoreCue last cue at"),
+)
+
+_FAULTS = {
+    423: Fault(Transient, "locked", 2.0),
+    477: Fault(Transient, "migration", 30.0),
+    502: Fault(Transient, "unavailable", 1.0),
+}
+# Seconds by the policy that a 429 names; DAILY lasts until midnight where the account is.
+_POLICY_WAITS = {"TEN_SECONDLY_ROLLING": 10.0, "SECONDLY": 1.0}
+_DAILY_WITHOUT_ZONE = 3600.0
+
+
+class _Write(NamedTuple):
+    """Properties to set on one contact; `moves_from` is the address it had when the address itself changes."""
+
+    key: str
+    email: str
+    properties: Mapping[str, str]
+    create: bool
+    remote_id: str | None = None
+    moves_from: str | None = None
+
+
+class HubSpot:
+    """An account of HubSpot (see adapters.destination.Destination).
+
+    Options: `version`, `custom_events` ("true" on Enterprise), `requests_per_10_seconds` (100; more on larger plans).
+    """
+
+    vendor = "hubspot"
+    limits = Limits(batch=_BATCH, concurrency=4)
+
+    def __init__(self, settings: Settings, clock: Clock) -> None:
+        token = credential(settings, "access_token")
+        headers = {"Authorization": f"Bearer {token}", "Accept": "application/json", "Content-Type": "application/json"}
+        calls = int(settings.options.get("requests_per_10_seconds", "100"))
+        windows = {"account": (Window(calls, 10.0),)}
+        vendor = Vendor(
+            "HubSpot", "https://api.hubapi.com", headers, (token,), self._judge, self.limits.concurrency, windows
+        )
+        self._http = Http(vendor, settings, clock)
+        self._pool = ThreadPoolExecutor(self.limits.concurrency, thread_name_prefix="hubspot")
+        version = quote(settings.options.get("version", "2026-03"), safe="")
+        self._contacts = f"/crm/objects/{version}/contacts"
+        self._properties = f"/crm/properties/{version}/contacts"
+        self._lists = f"/crm/lists/{version}"
+        self._events = f"/events/{version}"
+        self._details = f"/account-info/{version}/details"
+        self._custom_events = settings.options.get("custom_events") == "true"
+        self._event_names: dict[str, str] = {}
+        self._portal = ""
+        self._zone = ""
+        self._defined: dict[str, dict[str, Any]] | None = None
+
+    def check_login(self) -> Account:
+        # Whether a service key may read the details is not documented (2026-11): contacts are the second opinion.
+        answer = self._http.call("GET", self._details, expect=(403, 404))
+        if answer.status in (403, 404):
+            self._http.call("GET", self._contacts, query={"limit": 1})
+            return Account("", "HubSpot")
+        self._portal = str(answer.at("portalId"))
+        self._zone = str(answer.data.get("timeZone") or "")
+        return Account(self._portal, f"HubSpot {self._portal} {answer.data.get('accountType', '')}".strip())
+
+    def provision(self, fields: Sequence[FieldSpec], tags: Sequence[str]) -> list[str]:
+        created = []
+        defined = self._definitions(fresh=True)
+        wanted = [*fields, *_OWN_FIELDS]
+        for spec in wanted:
+            _check_type(spec, defined.get(spec.name))
+        missing = [spec for spec in wanted if spec.name not in defined]
+        if missing or _TAGS not in defined:
+            body = {"name": _GROUP, "label": "StoreCue"}
+            if self._http.call("POST", f"{self._properties}/groups", body=body, expect=(409,)).status != 409:
+                created.append(f"property group {_GROUP}")
+        for spec in missing:
+            if self._define(_definition(spec)):
+                created.append(f"property {spec.name} ({_TYPES[spec.type][0]})")
+        return created + self._ensure_tags(tags)
+
+    def apply(self, changes: Sequence[Change]) -> list[Outcome]:
+        tags = sorted({tag for change in changes for tag in change.tags})
+        self._ensure_tags(tags)
+        defined = self._definitions()
+        if any(name not in defined for change in changes for name in change.fields):
+            defined = self._definitions(fresh=True)
+        refused: list[Outcome] = []
+        writes: list[_Write] = []
+        for change in changes:
+            try:
+                properties = _properties(change, defined)
+            except Rejected as error:
+                refused.append(outcome_of(change.key, error))
+                continue
+            previous = change.previous_email
+            writes.append(_Write(change.key, change.email, properties, change.create, change.remote_id, previous))
+        return refused + self._write(writes)
+
+    def send(self, cues: Sequence[Cue]) -> list[Outcome]:
+        message = "HubSpot cannot record an event without starting workflows"
+        skipped = [Outcome(cue.key, "skipped", "backfill", message) for cue in cues if cue.backfill]
+        live = [cue for cue in cues if not cue.backfill]
+        if self._custom_events and live:
+            try:
+                self._define_events(live)
+                return skipped + in_turn((piece, self._complete) for piece in chunked(live, _EVENTS))
+            except Unauthorized as error:
+                if error.reason != "missing_scope":
+                    raise
+                self._custom_events = False  # the plan has none (Enterprise only): properties from here on
+        return skipped + in_turn((cue_round, self._set_last_cue) for cue_round in _rounds(live))
+
+    def ensure_list(self, name: str, known_id: str | None) -> str:
+        if known_id:
+            answer = self._http.call("GET", f"{self._lists}/{quote(known_id, safe='')}", expect=(404,))
+            if answer.status != 404:
+                return known_id
+        path = f"{self._lists}/object-type-id/0-1/name/{quote(name, safe='')}"
+        answer = self._http.call("GET", path, expect=(404,))
+        if answer.status == 404:
+            body = {"name": name, "objectTypeId": "0-1", "processingType": "MANUAL"}
+            answer = self._http.call("POST", self._lists, body=body)
+        found = answer.at("list")
+        if found.get("processingType", "MANUAL") == "DYNAMIC":
+            raise Rejected(f"HubSpot already has an active list named {name}: rename one", reason="list_taken")
+        return str(answer.at("list", "listId"))
+
+    def update_list(self, list_id: str, memberships: Sequence[Membership]) -> list[Outcome]:
+        ids = self._record_ids([m.email for m in memberships if not m.remote_id])
+        known = [replace(m, remote_id=m.remote_id or ids.get(m.email.lower())) for m in memberships]
+        path = f"{self._lists}/{quote(list_id, safe='')}/memberships/add-and-remove"
+
+        def relate(members: Sequence[Membership]) -> list[Outcome]:
+            body = {
+                "recordIdsToAdd": [m.remote_id for m in members if m.added],
+                "recordIdsToRemove": [m.remote_id for m in members if not m.added],
+            }
+            answer = self._http.call("PUT", path, body=body)
+            missing = {str(record) for record in answer.data.get("recordIdsMissing") or ()}
+            return [
+                not_there(m.key) if m.remote_id in missing else Outcome(m.key, "applied", remote_id=m.remote_id)
+                for m in members
+            ]
+
+        pieces = chunked([m for m in known if m.remote_id], _LIST_RECORDS)
+        absent = [not_there(m.key) for m in known if not m.remote_id]
+        return absent + in_turn((piece, lambda members: bisect(members, relate, refuse)) for piece in pieces)
+
+    def forget(self, email: str, remote_id: str | None = None) -> None:
+        path = f"{self._contacts}/gdpr-delete"
+        if remote_id and self._http.call("POST", path, body={"objectId": remote_id}, expect=(404,)).status != 404:
+            return
+        # An address HubSpot does not know goes to its blocklist: nobody can create it again, which is what was asked.
+        self._http.call("POST", path, body={"objectId": email, "idProperty": "email"}, expect=(404,))
+
+    def close(self) -> None:
+        self._pool.shutdown()
+        self._http.close()
+
+    # --- contacts
+
+    def _write(self, writes: Sequence[_Write]) -> list[Outcome]:
+        """One contact by its address in one call; several by record id in batches, because HubSpot refuses partial
+        upserts keyed by e-mail (2026-09)."""
+        if len(writes) <= 1:
+            return each(self._pool, writes, self._write_one) if writes else []
+        ids = self._record_ids([email for w in writes if not w.remote_id for email in (w.email, w.moves_from) if email])
+        updates: dict[str, _Write] = {}
+        creates: dict[str, _Write] = {}
+        singles: list[_Write] = []
+        absent: list[Outcome] = []
+        for write in writes:
+            email = write.email.lower()
+            there = ids.get(email)
+            record = write.remote_id or ids.get((write.moves_from or email).lower()) or there
+            collides = bool(write.moves_from and there and there != record)
+            if collides or record in updates or (record is None and email in creates):
+                singles.append(write)
+            elif record:
+                moves_from = None if record == there else write.moves_from
+                updates[record] = write._replace(remote_id=record, moves_from=moves_from)
+            elif write.create:
+                creates[email] = write
+            else:
+                absent.append(not_there(write.key))
+        pieces: list[tuple[Sequence[_Write], Send[_Write]]]
+        pieces = [(piece, self._update) for piece in chunked(list(updates.values()), _BATCH)]
+        pieces += [(piece, self._create) for piece in chunked(list(creates.values()), _BATCH)]
+        if singles:
+            pieces.append((singles, lambda some: each(self._pool, some, self._write_one)))
+        return absent + in_turn(pieces)
+
+    def _write_one(self, write: _Write) -> Outcome:
+        target = write.remote_id or write.moves_from
+        moved = {"email": write.email} if write.moves_from else {}
+        if target:
+            answer = self._patch(target, {**moved, **write.properties}, by_email=not write.remote_id, expect=(404, 409))
+            if answer.status not in (404, 409):
+                return _applied(write, answer)
+        # 404: merged away or deleted. 409: the address belongs to another contact already. The address decides.
+        answer = self._patch(write.email, write.properties, by_email=True, expect=(404,))
+        if answer.status == 404:
+            if not write.create:
+                return not_there(write.key)
+            body = {"properties": {"email": write.email, **write.properties}}
+            answer = self._http.call("POST", self._contacts, body=body, expect=(409,))
+            if answer.status == 409:
+                answer = self._patch(write.email, write.properties, by_email=True, expect=())
+        return _applied(write, answer)
+
+    def _patch(self, target: str, properties: Mapping[str, str], *, by_email: bool, expect: tuple[int, ...]) -> Answer:
+        query = {"idProperty": "email"} if by_email else None
+        path = f"{self._contacts}/{quote(target, safe='')}"
+        return self._http.call("PATCH", path, body={"properties": properties}, query=query, expect=expect)
+
+    def _update(self, writes: Sequence[_Write]) -> list[Outcome]:
+        return bisect(writes, lambda some: self._batch("update", some), self._alone)
+
+    def _create(self, writes: Sequence[_Write]) -> list[Outcome]:
+        return bisect(writes, lambda some: self._batch("create", some), self._alone)
+
+    def _batch(self, verb: str, writes: Sequence[_Write]) -> list[Outcome]:
+        """The outcomes of one batch call, each found by trace id, record id or address, never by position."""
+        named: dict[str, int] = {}
+        inputs = []
+        for index, write in enumerate(writes):
+            trace = f"storecue-{index}"
+            names = {"email": write.email} if verb == "create" or write.moves_from else {}
+            record = {"id": write.remote_id} if verb == "update" else {}
+            inputs.append({**record, "objectWriteTraceId": trace, "properties": {**names, **write.properties}})
+            named.update({trace: index, write.email.lower(): index, write.remote_id or trace: index})
+        answer = self._http.call("POST", f"{self._contacts}/batch/{verb}", body={"inputs": inputs})
+        outcomes: dict[int, Outcome] = {}
+        for error in answer.data.get("errors") or ():
+            conflict = error.get("category") in ("CONFLICT", "OBJECT_NOT_FOUND")
+            for index in {named[name] for name in _names(error) if name in named}:
+                if not conflict:
+                    refusal = Rejected(str(error.get("message", ""))[:500], field=_culprit(error))
+                    outcomes[index] = outcome_of(writes[index].key, refusal)
+        for result in answer.data.get("results") or ():
+            email = str((result.get("properties") or {}).get("email") or "").lower()
+            for name in (result.get("objectWriteTraceId"), str(result.get("id")), email):
+                if name in named:
+                    outcomes.setdefault(named[name], _outcome(writes[named[name]], str(result.get("id"))))
+                    break
+        # Neither among the results nor among the errors we could place: it answers for itself.
+        rest = [write for index, write in enumerate(writes) if index not in outcomes]
+        return list(outcomes.values()) + (each(self._pool, rest, self._write_one) if rest else [])
+
+    def _alone(self, write: _Write, error: Rejected) -> Outcome:
+        if error.reason not in ("conflict", "not_found"):
+            return outcome_of(write.key, error)
+        try:
+            return self._write_one(write)
+        except Rejected as refusal:
+            return outcome_of(write.key, refusal)
+
+    def _record_ids(self, emails: Iterable[str]) -> dict[str, str]:
+        """Record ids by lower-case address, first or additional, of the contacts that exist."""
+        ids: dict[str, str] = {}
+        for some in chunked(sorted({email.lower() for email in emails}), _BATCH):
+            body = {
+                "idProperty": "email",
+                "inputs": [{"id": email} for email in some],
+                "properties": ["email", "hs_additional_emails"],
+            }
+            answer = self._http.call("POST", f"{self._contacts}/batch/read", body=body)
+            for result in answer.data.get("results") or ():
+                held = result.get("properties") or {}
+                for email in (held.get("email"), *str(held.get("hs_additional_emails") or "").split(";")):
+                    if email:
+                        ids[email.lower()] = str(result["id"])
+        return ids
+
+    # --- properties
+
+    def _definitions(self, *, fresh: bool = False) -> dict[str, dict[str, Any]]:
+        if self._defined is None or fresh:
+            results = self._http.call("GET", self._properties).data.get("results") or ()
+            self._defined = {str(found["name"]): found for found in results}
+        return self._defined
+
+    def _define(self, definition: dict[str, Any]) -> bool:
+        """True when the property was created; False when somebody was faster."""
+        created = self._http.call("POST", self._properties, body=definition, expect=(409,)).status != 409
+        self._definitions()[definition["name"]] = definition
+        return created
+
+    def _ensure_tags(self, tags: Sequence[str]) -> list[str]:
+        """Makes the multi-checkbox and its options exist, keeping every option it has; one line per thing created."""
+        defined = self._definitions().get(_TAGS)
+        if defined is None or not {*tags} <= {option["value"] for option in defined.get("options") or ()}:
+            defined = self._definitions(fresh=True).get(_TAGS)
+        if defined is None:
+            options = [_option(tag, order) for order, tag in enumerate(tags)]
+            label = {"name": _TAGS, "label": "StoreCue tags", "groupName": _GROUP}
+            self._define({**label, "type": "enumeration", "fieldType": "checkbox", "options": options})
+            return [f"property {_TAGS}", *(f"tag {tag}" for tag in tags)]
+        held = defined.get("options") or ()
+        if defined.get("type") != "enumeration" or defined.get("fieldType") != "checkbox":
+            raise Rejected(f"property {_TAGS} exists and is no multiple checkbox", field=_TAGS, reason="field_type")
+        options = [{key: option[key] for key in _OPTION if option.get(key) is not None} for option in held]
+        missing = [tag for tag in tags if tag not in {option["value"] for option in options}]
+        if missing:
+            # A PATCH replaces the whole list, and since 2026-03 every option needs its displayOrder.
+            for order, option in enumerate(options):
+                option.setdefault("displayOrder", order)
+            options += [_option(tag, len(options) + order) for order, tag in enumerate(missing)]
+            self._http.call("PATCH", f"{self._properties}/{_TAGS}", body={"options": options})
+            self._definitions()[_TAGS] = {**defined, "options": options}
+        return [f"tag {tag}" for tag in missing]
+
+    # --- cues
+
+    def _define_events(self, cues: Sequence[Cue]) -> None:
+        for name in {cue.name for cue in cues} - self._event_names.keys():
+            words = sorted({slug(word) for cue in cues if cue.name == name for word in cue.properties})
+            body = {
+                "label": name[:50],
+                "name": slug(name)[:50],
+                "primaryObject": "CONTACT",
+                "includeDefaultProperties": True,
+                "propertyDefinitions": [{"name": word, "label": word, "type": "string"} for word in words],
+            }
+            answer = self._http.call("POST", f"{self._events}/event-definitions", body=body, expect=(409,))
+            if answer.status == 409 and not self._portal:
+                self.check_login()
+            full = answer.data.get("fullyQualifiedName") or f"pe{self._portal}_{body['name']}"
+            self._event_names[name] = str(full)
+
+    def _complete(self, cues: Sequence[Cue]) -> list[Outcome]:
+        def send(some: Sequence[Cue]) -> list[Outcome]:
+            inputs = [self._completion(cue) for cue in some]
+            path, body = ("/send", inputs[0]) if len(inputs) == 1 else ("/send/batch", {"inputs": inputs})
+            self._http.call("POST", self._events + path, body=body)
+            return [Outcome(cue.key, "applied", remote_id=cue.remote_id) for cue in some]
+
+        return bisect(cues, send, refuse)
+
+    def _completion(self, cue: Cue) -> dict[str, Any]:
+        return {
+            "eventName": self._event_names[cue.name],
+            "uuid": str(uuid5(NAMESPACE_URL, f"storecue:{cue.key}")),  # HubSpot drops a repeat for a year
+            "occurredAt": instant(cue.at),
+            "properties": {slug(name): text(value)[:256] for name, value in cue.properties.items()},
+            **({"objectId": cue.remote_id} if cue.remote_id else {"email": cue.email}),
+        }
+
+    def _set_last_cue(self, cues: Sequence[Cue]) -> list[Outcome]:
+        writes = []
+        for cue in cues:
+            segment = cue.properties.get("segment")
+            value = f"{cue.name}: {text(segment)}" if segment else cue.name
+            properties = {"storecue_last_cue": value, "storecue_last_cue_at": str(cue.at)}
+            writes.append(_Write(cue.key, cue.email, properties, False, cue.remote_id))
+        return self._write(writes)
+
+    def _judge(self, answer: Answer, now: float) -> DeliveryError:
+        data = answer.data if isinstance(answer.data, dict) else {}
+        policy = str(data.get("policyName") or "")
+        wait = self._until_midnight(now) if policy == "DAILY" else _POLICY_WAITS.get(policy)
+        culprit = _culprit(data)
+        return judge(answer, now, str(data.get("message", "")), faults=_FAULTS, culprit=culprit, retry_after=wait)
+
+    def _until_midnight(self, now: float) -> float:
+        from zoneinfo import ZoneInfo
+
+        try:
+            local = datetime.fromtimestamp(now, ZoneInfo(self._zone))
+        except (ValueError, KeyError, OSError):
+            return _DAILY_WITHOUT_ZONE
+        midnight = (local + timedelta(days=1)).replace(hour=0, minute=0, second=0, microsecond=0)
+        return midnight.timestamp() - now
+
+
+def _properties(change: Change, defined: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
+    """Every property value as the string HubSpot wants; raises Rejected naming the field that cannot be written."""
+    names = {"firstname": change.first_name, "lastname": change.last_name}
+    properties = {name: value for name, value in names.items() if value is not None}
+    for name, value in change.fields.items():
+        if name not in defined:
+            raise Rejected(f"HubSpot has no property {name}", field=name, reason="unknown_field")
+        properties[name] = _value(name, str(defined[name].get("type")), value)
+    return {**properties, _TAGS: ";".join(change.tags)}
+
+
+def _value(name: str, kind: str, value: FieldValue) -> str:
+    if kind == "enumeration" and isinstance(value, list):
+        return ";".join(value)
+    if kind == "date" and isinstance(value, str):
+        return value[:10]
+    if kind == "datetime" and isinstance(value, str) and value:
+        try:
+            moment = datetime.fromisoformat(value)
+        except ValueError:
+            raise Rejected(f"{value[:40]} is no date-time", field=name, reason="field_type") from None
+        return str(round(moment.replace(tzinfo=moment.tzinfo or UTC).timestamp() * 1000))
+    return text(value)
+
+
+def _check_type(spec: FieldSpec, defined: Mapping[str, Any] | None) -> None:
+    if defined is None:
+        return
+    kind = str(defined.get("type"))
+    if kind != _TYPES[spec.type][0] and kind not in _ALSO_FITS.get(spec.type, ()):
+        message = (
+            f"property {spec.name} exists with type {kind}, not {_TYPES[spec.type][0]}: give the field another name"
+        )
+        raise Rejected(message, field=spec.name, reason="field_type")
+    if (defined.get("modificationMetadata") or {}).get("readOnlyValue"):
+        message = f"property {spec.name} is HubSpot's own and read-only: give the field another name"
+        raise Rejected(message, field=spec.name, reason="field_type")
+
+
+def _definition(spec: FieldSpec) -> dict[str, Any]:
+    kind, field_type = _TYPES[spec.type]
+    definition: dict[str, Any] = {"name": spec.name, "label": spec.label, "groupName": _GROUP}
+    definition |= {"type": kind, "fieldType": field_type}
+    if kind == "bool":
+        definition["options"] = [
+            {"label": "Yes", "value": "true", "displayOrder": 0, "hidden": False},
+            {"label": "No", "value": "false", "displayOrder": 1, "hidden": False},
+        ]
+    return definition
+
+
+def _option(tag: str, order: int) -> dict[str, Any]:
+    return {"label": tag, "value": tag, "displayOrder": order, "hidden": False}
+
+
+def _rounds(cues: Sequence[Cue]) -> list[list[Cue]]:
+    """The first cue of every contact, then the second of each and so on: a property shows one cue at a time."""
+    by_contact: dict[str, list[Cue]] = {}
+    for cue in sorted(cues, key=lambda cue: cue.at):
+        by_contact.setdefault(cue.email.lower(), []).append(cue)
+    return [[cue for cue in turn if cue] for turn in zip_longest(*by_contact.values())]
+
+
+def _names(error: Mapping[str, Any]) -> list[str]:
+    """Every name by which a batch error may point at an input: HubSpot puts them in different places by operation."""
+    context = error.get("context") or {}
+    found = [error.get("objectWriteTraceId"), error.get("id")]
+    for values in context.values():
+        found += values if isinstance(values, list) else [values]
+    return [str(name).lower() for name in found if name is not None]
+
+
+def _culprit(error: Mapping[str, Any]) -> str | None:
+    for cause in (error, *(error.get("errors") or ())):
+        names = (cause.get("context") or {}).get("propertyName")
+        if names:
+            return str(names[0] if isinstance(names, list) else names)
+    return None
+
+
+def _applied(write: _Write, answer: Answer) -> Outcome:
+    return _outcome(write, str(answer.at("id")))
+
+
+def _outcome(write: _Write, record: str) -> Outcome:
+    return Outcome(write.key, "applied", remote_id=record)

@@ -1,0 +1,484 @@
+"""Mailchimp: members of one audience with merge fields and tags, member events, static segments as lists.
+
+API 3.0. The data centre is the key's suffix. Data never touches a subscription: `status` is not sent.
+"""
+
+import re
+from base64 import b32encode, b64encode
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from hashlib import md5, sha256
+from typing import Any, NamedTuple
+from urllib.parse import quote, urlsplit
+
+import orjson
+
+from adapters.archive import json_files
+from adapters.destination import (
+    Account,
+    Change,
+    Clock,
+    Cue,
+    FieldSpec,
+    FieldValue,
+    Limits,
+    Membership,
+    Outcome,
+    Settings,
+)
+from adapters.errors import DeliveryError, Misconfigured, Rejected, Transient
+from adapters.http import Answer, Fault, Http, Vendor, credential, judge
+from adapters.outcomes import Send, bisect, chunked, each, in_turn, not_there, outcome_of, refuse
+from adapters.values import instant, slug, text
+
+_SINGLES = 40
+"""Up to here one or two calls per member; beyond, one asynchronous batch and one call per tag."""
+
+_BATCH = 500
+_TEXT_BYTES = 255
+_POLLS = (0.5, 0.5, 1, 1, 2, 2, 3, 5, 5, 5, 5, 10, 10, 10)
+_SLOTS = 30
+
+# Merge field type that we create, and those that take our values besides, by our field type.
+_TYPES = {"text": "text", "number": "number", "boolean": "text", "date": "date", "datetime": "date"}
+_ALSO_FITS = {
+    "text": {"dropdown", "radio", "url", "imageurl", "phone", "zip"},
+    "number": {"text"},
+    "boolean": {"number", "dropdown", "radio"},
+    "date": {"text"},
+    "datetime": {"text"},
+}
+_RESERVED_TAGS = {"EMAIL", "DATE", "LIST", "UNSUB", "ARCHIVE", "REWARDS", "FORWARD", "INTERESTS", "IP", "UNIQID"}
+
+# 400s that are the vendor's (or the person's) decision rather than a fault of ours, by the problem's title.
+_DECISIONS = {"Member In Compliance State": "compliance_state", "Forgotten Email Not Subscribed": "forgotten"}
+_REFUSED_WITHOUT_WORDS = {status: Fault(Transient, "rate_limited", 2.0) for status in (403, 429)}
+
+
+class MergeField(NamedTuple):
+    """A merge field of the audience: `name` is the label that people see, `tag` the key in member data."""
+
+    tag: str
+    name: str
+    type: str
+
+
+class _Member(NamedTuple):
+    """A change with its merge fields as the vendor wants them; `cut` names those shortened to fit."""
+
+    key: str
+    change: Change
+    merge_fields: dict[str, Any]
+    cut: tuple[str, ...]
+
+
+class Mailchimp:
+    """One audience of a Mailchimp account (see adapters.destination.Destination). Options: `merge_field_slots`."""
+
+    vendor = "mailchimp"
+    limits = Limits(batch=_BATCH, concurrency=8)  # the vendor cuts off at 10 connections per user, ours or not
+
+    def __init__(self, settings: Settings, clock: Clock) -> None:
+        key = credential(settings, "api_key")
+        center = re.search(r"-([a-z]{2,4}[0-9]{1,4})$", key)
+        if center is None and settings.base_url is None:
+            raise Misconfigured("api_key must end with its data centre, such as -us21")
+        if not settings.list_id or not re.fullmatch(r"\w{1,64}", settings.list_id, re.ASCII):
+            raise Misconfigured("list_id must be the audience id, such as a1b2c3d4e5")
+        basic = b64encode(f"storecue:{key}".encode()).decode()
+        headers = {"Authorization": f"Basic {basic}", "Content-Type": "application/json"}
+        address = f"https://{center[1] if center else 'us1'}.api.mailchimp.com"
+        vendor = Vendor("Mailchimp", address, headers, (key, basic), _judge, self.limits.concurrency, {})
+        self._http = Http(vendor, settings, clock)
+        self._clock = clock
+        self._insecure = settings.allow_insecure
+        self._slots = int(settings.options.get("merge_field_slots", str(_SLOTS)))
+        self._list = f"/3.0/lists/{settings.list_id}"
+        self._pool = ThreadPoolExecutor(self.limits.concurrency, thread_name_prefix="mailchimp")
+        self._fields: list[MergeField] | None = None
+        self._by_name: dict[str, MergeField] = {}
+        self._segments: dict[str, str] | None = None
+        self._double_opt_in: bool | None = None
+
+    def check_login(self) -> Account:
+        self._http.call("GET", "/3.0/ping")
+        root = self._http.call("GET", "/3.0/", query={"fields": "account_id,account_name"})
+        return Account(str(root.at("account_id")), str(root.data.get("account_name") or ""))
+
+    def provision(self, fields: Sequence[FieldSpec], tags: Sequence[str]) -> list[str]:
+        there = self._merge_fields(fresh=True)
+        missing = []
+        for spec in fields:
+            found = find_field(spec.name, there)
+            if found is None:
+                missing.append(spec)
+            elif found.type != _TYPES[spec.type] and found.type not in _ALSO_FITS[spec.type]:
+                message = f"merge field {found.name} has type {found.type}: give the field {spec.name} another name"
+                raise Rejected(message, field=spec.name, reason="field_type")
+        if missing and len(there) + len(missing) > self._slots:
+            names = ", ".join(spec.name for spec in missing[max(0, self._slots - len(there)) :])
+            raise Rejected(
+                f"the audience has {len(there)} of {self._slots} merge fields: no room for {names}. Remove a merge "
+                "field or push fewer fields (Premium plans: option merge_field_slots 80)",
+                field=missing[-1].name,
+                reason="no_slot",
+            )
+        created = []
+        for spec in missing:
+            tag = new_tag(spec.name, {field.tag for field in there})
+            field = MergeField(tag, _label(spec), _TYPES[spec.type])
+            body = {**field._asdict(), "required": False, "public": False}
+            answer = self._http.call("POST", f"{self._list}/merge-fields", body=body)
+            there.append(field._replace(tag=str(answer.data.get("tag") or tag)))
+            created.append(f"merge field {there[-1].tag} ({field.name})")
+        self._segments = None
+        known = self._tag_ids(())
+        new = [tag for tag in tags if tag not in known]
+        self._tag_ids(new)
+        return created + [f"tag {tag}" for tag in new]
+
+    def apply(self, changes: Sequence[Change]) -> list[Outcome]:
+        refused: list[Outcome] = []
+        members: list[_Member] = []
+        names = {name for change in changes for name in change.fields}
+        if names or any(change.first_name or change.last_name for change in changes):
+            self._look_up(names)
+        for change in changes:
+            try:
+                members.append(self._member(change))
+            except Rejected as error:
+                refused.append(outcome_of(change.key, error))
+        if not members:
+            return refused
+        if any(m.change.create and m.change.subscribed for m in members):
+            self._asks_twice()
+        if len(members) <= _SINGLES:
+            return refused + each(self._pool, members, self._apply_one)
+        moving = [m for m in members if m.change.previous_email]
+        staying = [m for m in members if not m.change.previous_email]
+        pieces: list[tuple[Sequence[_Member], Send[_Member]]]
+        pieces = [(piece, self._apply_batch) for piece in chunked(staying, _BATCH)]
+        if moving:
+            pieces.append((moving, lambda some: each(self._pool, some, self._apply_one)))
+        return refused + in_turn(pieces)
+
+    def send(self, cues: Sequence[Cue]) -> list[Outcome]:
+        return each(self._pool, cues, self._event) if cues else []
+
+    def ensure_list(self, name: str, known_id: str | None) -> str:
+        # A tag is a static segment under another name: the list of a segment and a tag named alike are one object.
+        if known_id:
+            path = f"{self._list}/segments/{quote(known_id, safe='')}"
+            if self._http.call("GET", path, query={"fields": "id"}, expect=(404,)).status != 404:
+                return known_id
+        return self._tag_ids([name])[name]
+
+    def update_list(self, list_id: str, memberships: Sequence[Membership]) -> list[Outcome]:
+        def relate(members: Sequence[Membership]) -> list[Outcome]:
+            added = [m.email for m in members if m.added]
+            failed = self._change_segment(list_id, added, [m.email for m in members if not m.added])
+            return [
+                Outcome(m.key, "rejected", "rejected", failed[m.email.lower()])
+                if m.email.lower() in failed
+                else Outcome(m.key, "applied", remote_id=m.remote_id)
+                for m in members
+            ]
+
+        pieces = chunked(memberships, _BATCH)
+        return in_turn((piece, lambda members: bisect(members, relate, refuse)) for piece in pieces)
+
+    def forget(self, email: str, remote_id: str | None = None) -> None:
+        self._http.call("POST", f"{self._path(email)}/actions/delete-permanent", expect=(404,))
+
+    def close(self) -> None:
+        self._pool.shutdown()
+        self._http.close()
+
+    # --- one member
+
+    def _path(self, email: str) -> str:
+        return f"{self._list}/members/{subscriber_hash(email)}"
+
+    def _member(self, change: Change) -> _Member:
+        """Raises Rejected naming a field that the audience lacks."""
+        given = {"FNAME": change.first_name, "LNAME": change.last_name}
+        tags = {field.tag for field in self._fields or ()}
+        whole: dict[str, tuple[str, str | int | float]]
+        whole = {tag: (tag, value) for tag, value in given.items() if value is not None and tag in tags}
+        for name, value in change.fields.items():
+            field = self._by_name.get(name)
+            if field is None:
+                raise Rejected(f"the audience has no merge field for {name}", field=name, reason="unknown_field")
+            whole[field.tag] = (name, _value(field.type, value))
+        merge_fields = {tag: _cut(value) for tag, (_, value) in whole.items()}
+        cut = tuple(name for tag, (name, value) in whole.items() if merge_fields[tag] != value)
+        return _Member(change.key, change, merge_fields, cut)
+
+    def _apply_one(self, member: _Member) -> Outcome:
+        change = member.change
+        try:
+            answer = self._move(member) if change.previous_email else None
+            moved = answer is not None
+            if answer is None:
+                method, body = self._write(member)
+                query = {"skip_merge_validation": "true"}
+                expect = () if change.create else (404,)
+                answer = self._http.call(method, self._path(change.email), body=body, query=query, expect=expect)
+                if answer.status == 404:
+                    return not_there(change.key)
+            arrives = bool(change.previous_email) and not moved
+            tags = _tag_states(change.tags if arrives else change.tags_added, change.tags_removed)
+            if tags:
+                body = {"tags": tags, "is_syncing": False}
+                self._http.call("POST", f"{self._path(change.email)}/tags", body=body)
+        except Rejected as error:
+            return _settled(change.key, error)
+        return _applied(member, answer.data)
+
+    def _move(self, member: _Member) -> Answer | None:
+        """The member under its new address; None when there is none under the old one, or the new one is taken."""
+        body = {"email_address": member.change.email, "merge_fields": member.merge_fields}
+        path, query = self._path(member.change.previous_email or ""), {"skip_merge_validation": "true"}
+        answer = self._http.call("PATCH", path, body=body, query=query, expect=(400, 404))
+        if answer.status == 400 and answer.data.get("title") != "Member Exists":
+            raise _judge(answer, 0.0)
+        return answer if answer.status < 300 else None
+
+    def _write(self, member: _Member) -> tuple[str, dict[str, Any]]:
+        change = member.change
+        if not change.create:
+            return "PATCH", {"merge_fields": member.merge_fields}
+        consented = "pending" if change.subscribed and self._asks_twice() else "subscribed"
+        status = consented if change.subscribed else "transactional"
+        return "PUT", {"email_address": change.email, "status_if_new": status, "merge_fields": member.merge_fields}
+
+    def _asks_twice(self) -> bool:
+        if self._double_opt_in is None:
+            answer = self._http.call("GET", self._list, query={"fields": "id,double_optin"})
+            self._double_opt_in = bool(answer.data.get("double_optin"))
+        return self._double_opt_in
+
+    def _event(self, cue: Cue) -> Outcome:
+        body = {
+            "name": slug(cue.name)[:30],
+            "properties": {slug(name): text(value) for name, value in cue.properties.items()},
+            "occurred_at": instant(cue.at),
+            "is_syncing": cue.backfill,
+        }
+        # An event has no key that would make its repeat harmless: without an answer it is not sent again.
+        path = f"{self._path(cue.email)}/events"
+        answer = self._http.call("POST", path, body=body, expect=(404, 502, 504, 524), repeatable=False)
+        if answer.status == 404:
+            return not_there(cue.key)
+        if answer.status >= 500:
+            return Outcome(
+                cue.key, "rejected", "unknown_result", f"{answer.status}: Mailchimp's gateway gave up waiting"
+            )
+        return Outcome(cue.key, "applied", remote_id=cue.remote_id)
+
+    # --- many members
+
+    def _apply_batch(self, members: Sequence[_Member]) -> list[Outcome]:
+        """Members by one asynchronous batch, then their tags by one call per tag: a batch runs in no order, so a tag
+        of a member who does not exist yet would be lost in it."""
+        operations = []
+        for index, member in enumerate(members):
+            method, body = self._write(member)
+            path = self._path(member.change.email).removeprefix("/3.0")
+            operation = {
+                "method": method,
+                "path": path,
+                "operation_id": str(index),
+                "body": orjson.dumps(body).decode(),
+            }
+            operations.append({**operation, "params": {"skip_merge_validation": "true"}})
+        batch = self._finished(self._http.call("POST", "/3.0/batches", body={"operations": operations}).at("id"))
+        if not batch.get("errored_operations"):
+            outcomes = {index: _applied(member, {}) for index, member in enumerate(members)}
+        else:
+            results = self._results(str(batch.get("response_body_url") or ""))
+            outcomes = {index: _from_result(member, results.get(str(index))) for index, member in enumerate(members)}
+        there = [member for index, member in enumerate(members) if outcomes[index].status == "applied"]
+        failures = self._tag(there)
+        return [failures.get(outcome.key, outcome) for outcome in outcomes.values()]
+
+    def _tag(self, members: Sequence[_Member]) -> dict[str, Outcome]:
+        """Brings the tags of members who exist to their difference; outcomes by key of those where that failed."""
+        added: dict[str, list[str]] = {}
+        removed: dict[str, list[str]] = {}
+        for member in members:
+            for tag in member.change.tags_added:
+                added.setdefault(tag, []).append(member.change.email)
+            for tag in member.change.tags_removed:
+                removed.setdefault(tag, []).append(member.change.email)
+        by_email = {member.change.email.lower(): member.key for member in members}
+        failures: dict[str, Outcome] = {}
+        try:
+            ids = {**self._tag_ids(()), **self._tag_ids(sorted(added))}
+            for tag in sorted({*added, *removed} & ids.keys()):
+                for email, message in self._change_segment(ids[tag], added.get(tag, ()), removed.get(tag, ())).items():
+                    if email in by_email:
+                        key = by_email[email]
+                        failures[key] = Outcome(key, "rejected", "tag_refused", f"{tag}: {message}", field=tag)
+        except DeliveryError as error:
+            tagged = [m.key for m in members if m.change.tags_added or m.change.tags_removed]
+            return failures | {key: outcome_of(key, error) for key in tagged if key not in failures}
+        return failures
+
+    def _change_segment(self, segment: str, add: Sequence[str], remove: Sequence[str]) -> dict[str, str]:
+        """Why not, by lower-case address, for those that Mailchimp would not add or remove."""
+        body = {"members_to_add": list(add), "members_to_remove": list(remove)}
+        answer = self._http.call("POST", f"{self._list}/segments/{quote(segment, safe='')}", body=body)
+        errors = answer.data.get("errors") or ()
+        return {
+            str(email).lower(): str(error.get("error", ""))[:500]
+            for error in errors
+            for email in error.get("email_addresses") or ()
+        }
+
+    def _finished(self, batch_id: str) -> Mapping[str, Any]:
+        for wait in _POLLS:
+            self._clock.sleep(wait)
+            batch: Mapping[str, Any] = self._http.call("GET", f"/3.0/batches/{quote(str(batch_id), safe='')}").data
+            if batch.get("status") == "finished":
+                return batch
+        raise Transient("Mailchimp has not finished the batch", reason="job_pending", retry_after=30.0)
+
+    def _results(self, url: str) -> dict[str, Mapping[str, Any]]:
+        """The results of a batch by operation id, from where Mailchimp says they lie."""
+        parts = urlsplit(url)
+        host = parts.hostname or ""
+        ours = f"{parts.scheme}://{parts.netloc}" == self._http.address or host.endswith(".mailchimp.com")
+        storage = re.fullmatch(r"mailchimp[a-z0-9.-]*\.s3[a-z0-9.-]*\.amazonaws\.com", host)
+        if not self._insecure and not (parts.scheme == "https" and (ours or storage)):
+            message = f"the batch's results lie on {host}, which is not Mailchimp's"
+            raise Transient(message, reason="unreadable_answer", retry_after=300.0)
+        try:
+            files = json_files(self._http.fetch(url))
+            return {str(result["operation_id"]): result for results in files for result in results}
+        except (ValueError, KeyError, TypeError) as error:
+            message = f"the batch's results cannot be read: {error}"
+            raise Transient(message, reason="unreadable_answer", retry_after=30.0) from None
+
+    # --- what the audience has
+
+    def _merge_fields(self, *, fresh: bool = False) -> list[MergeField]:
+        if self._fields is None or fresh:
+            query = {"count": 1000, "fields": "merge_fields.tag,merge_fields.name,merge_fields.type"}
+            found = self._http.call("GET", f"{self._list}/merge-fields", query=query).at("merge_fields")
+            self._fields = [MergeField(str(f["tag"]), str(f["name"]), str(f["type"])) for f in found]
+        return self._fields
+
+    def _look_up(self, names: set[str]) -> None:
+        """Finds the merge fields of our fields; asks the vendor again when one is missing, once."""
+        for fresh in (False, True):
+            fields = self._merge_fields(fresh=fresh)
+            found = {name: find_field(name, fields) for name in names}
+            self._by_name = {name: field for name, field in found.items() if field is not None}
+            if len(self._by_name) == len(names):
+                return
+
+    def _tag_ids(self, names: Sequence[str]) -> dict[str, str]:
+        """Ids of static segments by name, of all that exist; those named and missing are created."""
+        if self._segments is None:
+            query = {"count": 1000, "type": "static", "fields": "segments.id,segments.name"}
+            found = self._http.call("GET", f"{self._list}/segments", query=query).at("segments")
+            self._segments = {str(segment["name"]): str(segment["id"]) for segment in found}
+        for name in names:
+            if name not in self._segments:
+                body = {"name": name, "static_segment": []}
+                self._segments[name] = str(self._http.call("POST", f"{self._list}/segments", body=body).at("id"))
+        return self._segments
+
+
+def subscriber_hash(email: str) -> str:
+    """The member's address in a path: MD5 of the e-mail in lower case."""
+    return md5(email.lower().encode(), usedforsecurity=False).hexdigest()
+
+
+def find_field(name: str, fields: Sequence[MergeField]) -> MergeField | None:
+    """The merge field that holds our field `name`: known by its label, else by the tag that only we would give."""
+    for field in fields:
+        if slug(field.name) == name or field.name.endswith(f"({name})"):
+            return field
+    return next((field for field in fields if field.tag == _hashed_tag(name, 0)), None)
+
+
+def new_tag(name: str, taken: set[str]) -> str:
+    """A free merge tag for a field: its name where that fits (10 characters), else its start and a digest of it."""
+    plain = re.sub(r"[^A-Z0-9_]", "", name.upper())
+    if 0 < len(plain) <= 10 and plain not in taken | _RESERVED_TAGS:
+        return plain
+    return next(tag for tag in (_hashed_tag(name, turn) for turn in range(1_000)) if tag not in taken)
+
+
+def _from_result(member: _Member, result: Mapping[str, Any] | None) -> Outcome:
+    if result is None:
+        return Outcome(member.key, "retry", "no_result", "the batch's result does not tell of this member")
+    status, raw = int(result.get("status_code", 0)), str(result.get("response") or "").encode()
+    try:
+        data = orjson.loads(raw)
+    except ValueError:
+        data = {}
+    if 200 <= status < 300:
+        return _applied(member, data)
+    if status == 404 and not member.change.create:
+        return not_there(member.key)
+    return _settled(member.key, _judge(Answer(status, {}, raw, data), 0.0))
+
+
+def _applied(member: _Member, data: Mapping[str, Any]) -> Outcome:
+    message = f"cut to {_TEXT_BYTES} bytes: {', '.join(member.cut)}" if member.cut else ""
+    remote_id = data.get("contact_id") or data.get("id")
+    return Outcome(member.key, "applied", message=message, remote_id=str(remote_id) if remote_id else None)
+
+
+def _settled(key: str, error: DeliveryError) -> Outcome:
+    if error.reason in _DECISIONS.values():
+        return Outcome(key, "skipped", error.reason, error.message)
+    return outcome_of(key, error)
+
+
+def _tag_states(active: Sequence[str], inactive: Sequence[str]) -> list[dict[str, str]]:
+    states = [(tag, "active") for tag in active] + [(tag, "inactive") for tag in inactive]
+    return [{"name": tag, "status": status} for tag, status in states]
+
+
+def _label(spec: FieldSpec) -> str:
+    """The label to give a merge field: what people call it, and our name where that would not be recognised."""
+    if slug(spec.label) == spec.name:
+        return spec.label
+    both = f"{spec.label} ({spec.name})"
+    return both if len(both) <= 50 else spec.name
+
+
+def _hashed_tag(name: str, turn: int) -> str:
+    digest = b32encode(sha256(f"{name}/{turn}".encode()).digest()).decode()
+    return f"{re.sub(r'[^A-Z0-9_]', '', name.upper())[:5] or 'F'}_{digest[:4]}"
+
+
+def _value(kind: str, value: FieldValue) -> str | int | float:
+    if value is None:
+        return ""
+    if kind == "number" and isinstance(value, bool | int | float):
+        return int(value) if isinstance(value, bool) else value
+    return text(value)[:10] if kind == "date" else text(value)
+
+
+def _cut(value: str | int | float) -> str | int | float:
+    # Mailchimp itself cuts text at 255 bytes without a word, in the middle of a character (2026-07).
+    return value.encode()[:_TEXT_BYTES].decode(errors="ignore") if isinstance(value, str) else value
+
+
+def _judge(answer: Answer, now: float) -> DeliveryError:
+    if not answer.content.strip():
+        return judge(answer, now, "refused without a word: too many at once", faults=_REFUSED_WITHOUT_WORDS)
+    data = answer.data if isinstance(answer.data, dict) else {}
+    causes = [cause for cause in data.get("errors") or () if isinstance(cause, dict)]
+    words = [
+        str(data.get("detail") or data.get("title") or ""),
+        *(str(cause.get("message", "")) for cause in causes[:3]),
+    ]
+    culprit = str(causes[0]["field"]) if causes and causes[0].get("field") else None
+    reason = _DECISIONS.get(str(data.get("title")))
+    return judge(answer, now, " ".join(filter(None, words)), reason=reason, culprit=culprit)
