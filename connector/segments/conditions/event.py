@@ -373,26 +373,20 @@ def read(place: Place, rule: Mapping[str, Json]) -> Condition:
         asked = mapping(here, rule[kind], ("of", *OPERATORS), kind)
         of = name(here.at("of"), asked.get("of", "at"), "a property's name")
         return EndCondition(event, where, length, kind, of, comparisons(here, asked))
-    if kind == "count":
-        asked = mapping(here, rule[kind], ("distinct", *_NUMERIC), "count")
-        of = (
-            None
-            if "distinct" not in asked
-            else name(here.at("distinct"), asked["distinct"], "a property's name or day")
-        )
-    else:
-        asked = mapping(here, rule[kind], ("of", *_NUMERIC), kind)
-        of = name(here.at("of"), asked.get("of"), "the property to compute with")
+    over = "distinct" if kind == "count" else "of"
+    asked = mapping(here, rule[kind], (over, *_NUMERIC), kind)
+    needed = kind != "count" or "distinct" in asked
+    figured = name(here.at(over), asked.get(over), "the property to compute with") if needed else None
     compared = [(key, number(here.at(key), value)) for key, value in asked.items() if key in _NUMERIC]
     if not compared:
         raise here.wrong(f"say what to compare with, by one of: {', '.join(_NUMERIC)}")
-    if kind == "count" and of is None and len(compared) == 1:
+    if figured is None and len(compared) == 1:
         simple = _simple_count(*compared[0])
         if simple is not None and simple[0] > 0:
             return AtLeast(event, where, length, simple[0], fewer=simple[1])
     limits = tuple(bounds(operator, x, scaled=kind != "count") for operator, x in compared)
     words = " and ".join(f"{operator} {x}" for operator, x in compared)
-    return FigureCondition(event, where, length, kind, of, limits, words)
+    return FigureCondition(event, where, length, kind, figured, limits, words)
 
 
 def _simple_count(operator: str, x: float) -> tuple[int, bool] | None:
