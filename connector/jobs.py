@@ -89,8 +89,8 @@ class Jobs:
         """Do one piece; False when nothing is left to do."""
         if not pipeline.filling:
             return False
-        removed = [segment for segment in pipeline.filling if segment not in pipeline.ruleset.order and segment]
-        name = next(name for name in (*removed, *pipeline.ruleset.order, RESYNC) if name in pipeline.filling)
+        removed = [segment for segment in pipeline.filling if segment not in pipeline.ruleset.conditions and segment]
+        name = next(name for name in (*removed, *pipeline.ruleset.conditions, RESYNC) if name in pipeline.filling)
         with self._database.tx() as tx:
             if name == RESYNC:
                 done = self._resync(tx, pipeline, now)
@@ -127,9 +127,9 @@ class Jobs:
 def _rule_marks(pipeline: Pipeline) -> dict[str, str]:
     """A fingerprint of each segment's rule, with those of the segments it refers to: they decide who is in it."""
     store, marks = pipeline.configuration.store, dict[str, str]()
-    for segment in pipeline.ruleset.order:
+    for segment in pipeline.ruleset.conditions:
         rule = pipeline.configuration.segments[segment].when
-        parts = [marks[other] for other in pipeline.ruleset.references(segment)]
+        parts = [marks[other] for other in pipeline.ruleset.conditions[segment].segments()]
         marks[segment] = _mark([rule, store.timezone, store.currency, parts])
     return marks
 

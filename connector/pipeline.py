@@ -103,7 +103,7 @@ class Pipeline:
     def resync(self, tx: Connection, people: Iterable[int], now: Millis) -> None:
         """Bring the desired states of these people up to date, after a rule or the configuration changed; no cues."""
         persons = store.load(tx, people)
-        rows = segment_store.load_memberships(tx, persons)
+        rows = segment_store.load_memberships(tx, list(persons))
         segments = {
             person: [segment for segment, row in rows.get(person, {}).items() if row.matched] for person in persons
         }
@@ -371,30 +371,32 @@ class Pipeline:
         """Memberships, then desired states and cues, of these people."""
         if not persons:
             return
-        facts = segment_store.load_facts(tx, persons, self.ruleset, now)
-        before = segment_store.load_memberships(tx, persons)
+        facts = segment_store.load_facts(tx, list(persons), self.ruleset, now)
+        before = segment_store.load_memberships(tx, list(persons))
         moved, cues, segments = [], [], {}
         for id_, person in persons.items():
             verdicts = self.ruleset.evaluate(facts[id_], now)
             segments[id_] = [segment for segment, verdict in verdicts.items() if verdict.matched]
             for move in membership.changes(before.get(id_, {}), verdicts, now):
                 moved.append((id_, move))
-                if move.flipped:
-                    data = {"segment": move.segment, "in": move.matched, "because": move.because}
-                    changes.append(self._change(id_, "segment", data, now))
-                    if id_ in loud and person.email and move.segment not in self.filling:
-                        cues += self._cues(id_, move, now)
+                if move.kind == "moved":
+                    continue
+                entered = move.kind == "entered"
+                data = {"segment": move.segment, "in": entered, "because": verdicts[move.segment].because}
+                changes.append(self._change(id_, "segment", data, now))
+                if id_ in loud and person.email and move.segment not in self.filling:
+                    cues += self._cues(id_, move.segment, entered, now)
         segment_store.save_memberships(tx, moved)
         self._want(tx, persons, segments, now)
         sync_store.add_cues(tx, cues)
 
-    def _cues(self, person: int, move: membership.Move, now: Millis) -> list[dict[str, Any]]:
-        name, word = ("Segment Entered", "entered") if move.matched else ("Segment Left", "left")
-        configured = self.configuration.segments[move.segment]
+    def _cues(self, person: int, segment: str, entered: bool, now: Millis) -> list[dict[str, Any]]:
+        name, word = ("Segment Entered", "entered") if entered else ("Segment Left", "left")
+        configured = self.configuration.segments[segment]
         properties = orjson.dumps({"segment": configured.id, "segment_name": configured.name}).decode()
         return [
             {
-                "key": f"{move.segment}:{word}:{person}:{now}",
+                "key": f"{segment}:{word}:{person}:{now}",
                 "destination": destination.name,
                 "profile_id": person,
                 "name": name,
@@ -404,7 +406,7 @@ class Pipeline:
                 "due_at": now,
             }
             for destination in self._destinations
-            if destination.events and (destination.segments is None or move.segment in destination.segments)
+            if destination.events and (destination.segments is None or segment in destination.segments)
         ]
 
     def _want(
