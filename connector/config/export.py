@@ -56,5 +56,11 @@ class _Dumper(yaml.SafeDumper):
         return True
 
 
+def _text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
+    # PyYAML 6.0.3 writes next line and the line separators as they are in single quotes, and reads them as line ends.
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=None if text.isprintable() else '"')
+
+
+_Dumper.add_representer(str, _text)
 for _tag, _pattern, _first in IMPLICIT_TYPES:
     _Dumper.add_implicit_resolver(_tag, _pattern, _first)

@@ -2,18 +2,28 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
+from adapters import DESTINATIONS
 from connector.domain import CreatePolicy
+from connector.sources import SOURCES
+
+
+class Option(NamedTuple):
+    """One of a vendor's own options: what its text must look like, and an example for who gets it wrong."""
+
+    pattern: str
+    example: str
 
 
 @dataclass(frozen=True, slots=True)
 class DestinationKind:
     """What a destination of one kind takes: the names of its credentials (all required), whether it needs `list_id`,
-    the names of its options, and who may be created when the file does not say."""
+    its options, and who may be created when the file does not say."""
 
     credentials: tuple[str, ...]
     list_id: bool = False
-    options: tuple[str, ...] = ()
+    options: Mapping[str, Option] = field(default_factory=dict)
     create_contacts: CreatePolicy = "always"
 
 
@@ -27,16 +37,28 @@ class Kinds:
 
 # Read where an adapter does not declare it itself: this table is the one place outside `adapters` with vendors' names.
 _DESTINATIONS = {
-    "klaviyo": DestinationKind(("api_key",), options=("revision",)),
-    "hubspot": DestinationKind(("access_token",), options=("version",)),
-    "mailchimp": DestinationKind(("api_key",), list_id=True, create_contacts="consented"),
-    "console": DestinationKind(()),
+    "klaviyo": DestinationKind(
+        credentials=("api_key",),
+        options={"revision": Option(r"\d{4}-\d{2}-\d{2}(\.[a-z]+)?", "2026-07-15")},
+    ),
+    "hubspot": DestinationKind(
+        credentials=("access_token",),
+        options={
+            "version": Option(r"\d{4}-\d{2}", "2026-03"),
+            "requests_per_10_seconds": Option(r"[1-9]\d{0,3}", "190"),
+            "custom_events": Option(r"true|false", "true"),
+        },
+    ),
+    "mailchimp": DestinationKind(
+        credentials=("api_key",),
+        list_id=True,
+        options={"merge_field_slots": Option(r"[1-9]\d{0,2}", "80")},
+        create_contacts="consented",
+    ),
+    "console": DestinationKind(credentials=(), options={"name": Option(r".+", "preview")}),
 }
 
 
 def known_kinds() -> Kinds:
     """The kinds that are built in, from `connector.sources` and `adapters`."""
-    from adapters import DESTINATIONS
-    from connector.sources import SOURCES
-
     return Kinds(tuple(SOURCES), {kind: _DESTINATIONS.get(kind, DestinationKind(())) for kind in DESTINATIONS})

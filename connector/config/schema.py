@@ -106,6 +106,14 @@ class _Text(fields.Field[str]):
         return value
 
 
+class _OptionText(_Text):
+    """A text, or a number or flag as its text: options of vendors are passed on as texts."""
+
+    def _deserialize(self, value: Json, attr: str | None, data: Any, **kwargs: Any) -> str:
+        text = str(value).lower() if isinstance(value, bool | int) else value
+        return super()._deserialize(text, attr, data, **kwargs)
+
+
 class _Flag(fields.Field[bool]):
     default_error_messages = _MESSAGES
 
@@ -254,7 +262,7 @@ class _Destination(_Section):
     lists = _Flag(load_default=False)
     events = _Flag(load_default=False)
     create_contacts = _Text(fault=_one_of(get_args(CreatePolicy)), load_default=None)
-    options = _Named(_Text(), _ANY_NAME, "is not the name of an option")
+    options = _Named(_OptionText(), _ANY_NAME, "is not the name of an option")
 
 
 class _Field(_Section):
@@ -331,10 +339,13 @@ def _kind_problems(here: str, entry: Mapping[str, Any], kind: DestinationKind) -
                 f"{here}/credentials/{credential}",
                 f'is missing; {vendor} needs it: {{{credential}: "env:NAME"}}, where NAME is an environment variable',
             )
-    for key, known in (("credentials", kind.credentials), ("options", kind.options)):
+    for key, known in (("credentials", list(kind.credentials)), ("options", list(kind.options))):
         for name in entry[key]:
             if name not in known:
-                yield f"{here}/{key}/{name}", f"is not known to {vendor}; {nearest(name, list(known))}"
+                yield f"{here}/{key}/{name}", f"is not known to {vendor}; {nearest(name, known)}"
+    for name, option in kind.options.items():
+        if name in entry["options"] and not re.fullmatch(option.pattern, entry["options"][name], re.ASCII):
+            yield f"{here}/options/{name}", f"must look like {option.example}"
     if kind.list_id and entry["list_id"] is None:
         yield f"{here}/list_id", f"is missing; {vendor} needs the id of the audience (list) to keep"
     if not kind.list_id and entry["list_id"] is not None:

@@ -22,7 +22,7 @@ from connector.domain import Json
 from connector.errors import ConfigurationError
 
 MAX_BYTES = 1024 * 1024
-MAX_DEPTH = 40
+MAX_DEPTH = 80  # rules may be nested 30 deep, at two levels each
 MAX_VALUES = 50_000  # after aliases are written out: what a bomb of them would exceed
 
 _TAG = "tag:yaml.org,2002:"

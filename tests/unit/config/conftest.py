@@ -1,6 +1,6 @@
 import pytest
 
-from connector.config.kinds import DestinationKind, Kinds
+from connector.config.kinds import DestinationKind, Kinds, Option
 from connector.config.secrets import Vault, new_key
 from connector.storage.database import Database, sqlite_url
 from connector.storage.tables import metadata
@@ -12,8 +12,10 @@ def kinds():
     return Kinds(
         sources=("shopify", "generic"),
         destinations={
-            "klaviyo": DestinationKind(("api_key",), options=("revision",)),
-            "hubspot": DestinationKind(("access_token",), options=("version",)),
+            "klaviyo": DestinationKind(("api_key",), options={"revision": Option(".+", "2026-07-15")}),
+            "hubspot": DestinationKind(
+                ("access_token",), options={"requests": Option("[0-9]+", "190"), "events": Option("true|false", "true")}
+            ),
             "mailchimp": DestinationKind(("api_key",), list_id=True, create_contacts="consented"),
         },
     )

@@ -1,4 +1,5 @@
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -58,8 +59,12 @@ def test_the_documented_file(kinds):
 
 
 def test_every_built_in_destination_is_described():
-    for name, kind in known_kinds().destinations.items():
+    kinds = known_kinds()
+    assert {"klaviyo", "hubspot", "mailchimp"} <= kinds.destinations.keys()
+    for name, kind in kinds.destinations.items():
         assert kind.credentials or name == "console", name
+        for option in kind.options.values():
+            assert re.fullmatch(option.pattern, option.example), (name, option)
 
 
 def test_everything_a_destination_takes(kinds):
@@ -104,6 +109,12 @@ def test_everything_a_destination_takes(kinds):
         ("text", "Note"),
     ]
     assert configuration.segments["vip"].name == "vip"
+
+
+def test_options_are_passed_on_as_texts(kinds):
+    text = "version: 1\ndestinations: {h: {kind: hubspot, credentials: {access_token: 'env:H'}, options: %s}}"
+    configuration = configuration_from(parse(text % "{requests: 190, events: true}"), kinds)
+    assert configuration.destinations["h"].options == {"requests": "190", "events": "true"}
 
 
 def test_the_least_file(kinds):
@@ -236,6 +247,11 @@ MAILCHIMP = "kind: mailchimp, credentials: {api_key: 'env:M'}"
             f"version: 1\ndestinations:\n  k: {{{KLAVIYO}, segments: [vip]}}",
             ':3 /destinations/k/segments/0: there is no segment "vip"; there are none',
         ),
+        (
+            "version: 1\ndestinations:\n  h:\n    kind: hubspot\n    credentials: {access_token: env:H}\n"
+            "    options: {requests: many}",
+            ":6 /destinations/h/options/requests: must look like 190",
+        ),
         # fields
         (
             "version: 1\nfields:\n  Total: {from: traits.total_spent}",
@@ -315,6 +331,47 @@ def test_no_message_repeats_a_secret(kinds, place, secret):
     except InvalidConfiguration as error:
         assert "canary" not in str(error)
         assert "20261122" not in str(error)
+
+
+@pytest.mark.parametrize(
+    ("text", "place", "about"),
+    [
+        (
+            "version: 1\nsegments:\n  vip:\n    when:\n      any:\n        - {trait: total_spent, '=>': 5}",
+            "storecue.yaml:6 /segments/vip/when/any/0/=>: ",
+            "'=>' is not known",
+        ),
+        (
+            "version: 1\nsegments:\n  vip:\n    when:\n      all:\n        - event: Order\n          within: 7 days",
+            "storecue.yaml:7 /segments/vip/when/all/0/within: ",
+            "write such as 30m, 48h, 7d",
+        ),
+        (
+            "version: 1\nsegments:\n  a: {when: {segment: b}}\n  b: {when: {not: {segment: a}}}",
+            "storecue.yaml:3 /segments/a/when: ",
+            "a > b > a",
+        ),
+    ],
+)
+def test_a_wrong_rule_is_told_with_its_place(kinds, text, place, about):
+    (error,) = errors_of(text, kinds)
+    assert error.startswith(place)
+    assert about in error
+
+
+def test_each_wrong_rule_is_told(kinds):
+    errors = errors_of(
+        "version: 1\nsegments:\n  a: {when: {trait: x}}\n  b: {when: {trait: y, '=': 1}}\n  c: {when: {segment: nope}}",
+        kinds,
+    )
+    assert [error.partition(" ")[0] for error in errors] == ["storecue.yaml:3", "storecue.yaml:5"]
+
+
+def test_a_rule_may_be_as_deep_as_rules_can_be(kinds):
+    rule = "{trait: x, exists: true}"
+    for _ in range(28):
+        rule = f"{{any: [{rule}]}}"
+    assert configuration_from(parse(f"version: 1\nsegments: {{a: {{when: {rule}}}}}"), kinds).segments["a"]
 
 
 def test_without_a_file_the_pointer_stands_alone(kinds):
