@@ -1,0 +1,119 @@
+"""Deliveries as received, and what became of each: waiting, processed or dead."""
+
+import base64
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import orjson
+from sqlalchemy import ColumnElement, Connection, RowMapping, and_, false, not_, or_, select, tuple_
+
+from connector.clock import Millis
+from connector.reporting.backlog import positions
+from connector.reporting.pages import Page, Row, cut, decode
+from connector.storage.tables import dead_letter, delivery, log_head
+
+QUEUED, PROCESSED, DEAD = "queued", "processed", "dead"
+STATES = (QUEUED, PROCESSED, DEAD)
+
+_MOST_DEAD = 10_000  # of which the newest are told apart in a filtered list
+
+_COLUMNS = (
+    delivery.c.id,
+    delivery.c.part,
+    delivery.c.pos,
+    delivery.c.key,
+    delivery.c.source,
+    delivery.c.delivery_id,
+    delivery.c.topic,
+    delivery.c.received_at,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Filter:
+    """Which deliveries. `since` is inside, `until` outside; None does not filter."""
+
+    source: str | None = None
+    topic: str | None = None
+    state: str | None = None
+    delivery_id: str | None = None
+    since: Millis | None = None
+    until: Millis | None = None
+
+
+def deliveries(state: Connection, inbox: Connection, wanted: Filter, cursor: str | None, limit: int) -> Page:
+    """Deliveries, newest first, without their bodies."""
+    done = positions(state)
+    query = select(*_COLUMNS).where(*_plain(wanted))
+    if wanted.state is not None:
+        query = query.where(_in_state(state, inbox, wanted.state, done))
+    if cursor is not None:
+        query = query.where(delivery.c.id < decode(cursor, int)[0])
+    rows = inbox.execute(query.order_by(delivery.c.id.desc()).limit(limit + 1)).mappings().all()
+    dead = _dead_among(state, [(row["source"], row["delivery_id"]) for row in rows])
+    return cut([_row(row, done, dead) for row in rows], limit, lambda row: (row["id"],))
+
+
+def one(state: Connection, inbox: Connection, delivery_row: int) -> Row | None:
+    """One delivery with its headers and its body as received."""
+    done = positions(state)
+    query = select(*_COLUMNS, delivery.c.headers, delivery.c.body).where(delivery.c.id == delivery_row)
+    row = inbox.execute(query).mappings().one_or_none()
+    if row is None:
+        return None
+    dead = _dead_among(state, [(row["source"], row["delivery_id"])])
+    return {**_row(row, done, dead), "headers": orjson.loads(row["headers"]), **shown(row["body"])}
+
+
+def shown(body: bytes) -> Row:
+    """A body as {body, encoding}: the text when it is UTF-8, otherwise base64."""
+    try:
+        return {"body": body.decode(), "encoding": "utf-8"}
+    except UnicodeDecodeError:
+        return {"body": base64.b64encode(body).decode(), "encoding": "base64"}
+
+
+def _plain(wanted: Filter) -> list[ColumnElement[bool]]:
+    conditions = {
+        "source": delivery.c.source == wanted.source,
+        "topic": delivery.c.topic == wanted.topic,
+        "delivery_id": delivery.c.delivery_id == wanted.delivery_id,
+        "since": delivery.c.received_at >= wanted.since,
+        "until": delivery.c.received_at < wanted.until,
+    }
+    return [condition for name, condition in conditions.items() if getattr(wanted, name) is not None]
+
+
+def _in_state(state: Connection, inbox: Connection, wanted: str, done: Mapping[int, int]) -> ColumnElement[bool]:
+    parts = inbox.execute(select(log_head.c.part)).scalars()
+    queued = or_(false(), *(and_(delivery.c.part == part, delivery.c.pos >= done.get(part, 0)) for part in parts))
+    if wanted == QUEUED:
+        return queued
+    letters = state.execute(
+        select(dead_letter.c.origin, dead_letter.c.reference)
+        .where(dead_letter.c.kind == "delivery", dead_letter.c.state == "open")
+        .order_by(dead_letter.c.id.desc())
+        .limit(_MOST_DEAD)
+    )
+    dead = tuple_(delivery.c.source, delivery.c.delivery_id).in_([tuple(letter) for letter in letters])
+    return dead if wanted == DEAD else and_(not_(queued), not_(dead))
+
+
+def _dead_among(state: Connection, references: Sequence[tuple[str, str]]) -> set[tuple[str, str]]:
+    return set(_letters(state, references)) if references else set()
+
+
+def _letters(state: Connection, references: Iterable[tuple[str, str]]) -> Iterable[tuple[str, str]]:
+    query = select(dead_letter.c.origin, dead_letter.c.reference).where(
+        dead_letter.c.kind == "delivery",
+        dead_letter.c.state == "open",
+        tuple_(dead_letter.c.origin, dead_letter.c.reference).in_(list(references)),
+    )
+    return ((origin, reference) for origin, reference in state.execute(query))
+
+
+def _row(row: RowMapping, done: Mapping[int, int], dead: set[tuple[str, str]]) -> Row:
+    state = PROCESSED if row["pos"] < done.get(row["part"], 0) else QUEUED
+    if (row["source"], row["delivery_id"]) in dead:
+        state = DEAD
+    return {**row, "state": state}

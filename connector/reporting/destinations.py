@@ -1,0 +1,74 @@
+"""How each destination stands: its account, what waits, what was pushed in the last hour, what went wrong last."""
+
+from collections import defaultdict
+
+from sqlalchemy import Connection, func, select
+
+from connector.clock import DAY, HOUR, Millis
+from connector.reporting.pages import Row
+from connector.storage.tables import account, cue, push, sync_state
+
+
+def pending(connection: Connection) -> dict[str, tuple[int, Millis]]:
+    """Destination -> (contacts that wait, since when the oldest does)."""
+    query = (
+        select(sync_state.c.destination, func.count(), func.min(sync_state.c.changed_at))
+        .where(sync_state.c.pending == 1)
+        .group_by(sync_state.c.destination)
+    )
+    return {name: (count, oldest) for name, count, oldest in connection.execute(query)}
+
+
+def pending_cues(connection: Connection) -> dict[str, int]:
+    """Destination -> trigger events that wait."""
+    query = select(cue.c.destination, func.count()).where(cue.c.state == "pending").group_by(cue.c.destination)
+    return {name: count for name, count in connection.execute(query)}
+
+
+def accounts(connection: Connection) -> dict[str, Row]:
+    """Destination -> {state, message, retry_at}, where its account was ever used."""
+    columns = (account.c.destination, account.c.state, account.c.message, account.c.retry_at, account.c.updated_at)
+    return {row["destination"]: dict(row) for row in connection.execute(select(*columns)).mappings()}
+
+
+def standing(connection: Connection, destination: str, now: Millis) -> Row:
+    """One destination: {state, message, retry_at, pending, pending_cues, oldest_pending_at, last_hour, last_error}.
+
+    `last_hour` counts pushes by status; `last_error` is the latest of a day that was rejected or must be retried.
+    """
+    waiting, oldest = pending(connection).get(destination, (0, None))
+    stored = accounts(connection).get(destination, {})
+    retry_at = stored.get("retry_at", 0)
+    return {
+        "state": stored.get("state", "active"),
+        "message": stored.get("message", ""),
+        "retry_at": retry_at if retry_at > now else None,
+        "pending": waiting,
+        "pending_cues": pending_cues(connection).get(destination, 0),
+        "oldest_pending_at": oldest,
+        "last_hour": _last_hour(connection, now)[destination],
+        "last_error": _last_error(connection, destination, now),
+    }
+
+
+def _last_hour(connection: Connection, now: Millis) -> dict[str, dict[str, int]]:
+    query = (
+        select(push.c.destination, push.c.status, func.count())
+        .where(push.c.at > now - HOUR)
+        .group_by(push.c.destination, push.c.status)
+    )
+    counted: dict[str, dict[str, int]] = defaultdict(dict)
+    for name, status, count in connection.execute(query):
+        counted[name][status] = count
+    return counted
+
+
+def _last_error(connection: Connection, destination: str, now: Millis) -> Row | None:
+    query = (
+        select(push.c.at, push.c.profile_id, push.c.status, push.c.reason, push.c.message)
+        .where(push.c.destination == destination, push.c.at > now - DAY, push.c.status.in_(("rejected", "retry")))
+        .order_by(push.c.at.desc(), push.c.id.desc())
+        .limit(1)
+    )
+    row = connection.execute(query).mappings().first()
+    return None if row is None else dict(row)

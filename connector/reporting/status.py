@@ -1,0 +1,30 @@
+"""The whole at a glance: is anything waiting, refilling, paused or dead."""
+
+from sqlalchemy import Connection
+
+from connector.clock import Millis
+from connector.reporting import backlog, dead_letters, destinations, segments
+from connector.reporting.pages import Row
+
+
+def status(state: Connection, inbox: Connection, names: list[str], now: Millis) -> Row:
+    """{lag, oldest_waiting_at, partitions, refills, destinations, dead_letters} as of `now`. `names` are the configured
+    destinations; only partitions with a lag are listed."""
+    parts = backlog.partitions(state, inbox)
+    running = segments.refills(state, now)
+    return {
+        "at": now,
+        "lag": sum(part.lag for part in parts),
+        "oldest_waiting_at": backlog.oldest_waiting(inbox, parts),
+        "partitions": [
+            {"part": part.part, "head": part.head, "position": part.position, "lag": part.lag}
+            for part in parts
+            if part.lag
+        ],
+        "refills": [refill for refill in running.values() if refill["finished_at"] is None],
+        "destinations": [{"name": name, **destinations.standing(state, name, now)} for name in names],
+        "dead_letters": [
+            {"kind": kind, "reason": reason, "count": count}
+            for (kind, reason), count in sorted(dead_letters.by_reason(state).items())
+        ],
+    }

@@ -1,0 +1,24 @@
+"""The REST API under /api/v1, one file per noun."""
+
+from connector.web.api.configuration import configuration
+from connector.web.api.dead_letters import dead_letters
+from connector.web.api.deliveries import deliveries
+from connector.web.api.destinations import destinations
+from connector.web.api.profiles import profiles
+from connector.web.api.pushes import pushes
+from connector.web.api.routes import Noun
+from connector.web.api.segments import segments
+from connector.web.api.sources import sources
+from connector.web.api.status import status
+
+NOUNS: tuple[Noun, ...] = (
+    status,
+    profiles,
+    segments,
+    sources,
+    destinations,
+    deliveries,
+    pushes,
+    dead_letters,
+    configuration,
+)

@@ -1,0 +1,87 @@
+"""Is the process alive, is it ready, and how much has it done."""
+
+from collections.abc import Callable
+
+from flask import Response, request
+from marshmallow import Schema, fields, validate
+from sqlalchemy import update
+from sqlalchemy.dialects.sqlite import insert as upsert
+from sqlalchemy.exc import SQLAlchemyError
+
+from connector.errors import ConnectorError
+from connector.storage.tables import log_head, meta
+from connector.web import auth, current
+from connector.web.api.routes import Noun
+from connector.web.metrics import CONTENT_TYPE
+
+health = Noun("health", __name__, "For load balancers, supervisors and Prometheus.", prefix="")
+
+_FORWARDED = ("Forwarded", "X-Forwarded-For", "X-Real-IP")
+_LOOPBACK = ("127.0.0.1", "::1", "::ffff:127.0.0.1")
+
+
+class Alive(Schema):
+    """The process answers."""
+
+    status = fields.String(required=True, validate=validate.Equal("ok"))
+
+
+class Check(Schema):
+    """One thing that must work before traffic makes sense."""
+
+    name = fields.String(required=True, metadata={"examples": ["database"]})
+    ok = fields.Boolean(required=True)
+
+
+class Ready(Schema):
+    """What was tried, and whether all of it worked."""
+
+    status = fields.String(required=True, validate=validate.OneOf(["ok", "unavailable"]))
+    checks = fields.List(fields.Nested(Check), required=True)
+
+
+@health.endpoint("GET", "/healthz", answers=Alive)
+def get_health() -> dict[str, str]:
+    """Whether the process is alive. It asks nothing else, so that a full disk does not restart it for ever."""
+    return {"status": "ok"}
+
+
+@health.endpoint("GET", "/readyz", answers=Ready, also={503: Ready})
+def get_readiness() -> tuple[dict[str, object], int]:
+    """Whether deliveries can be kept: the database takes a write transaction and the log has its partitions."""
+    checks = [{"name": name, "ok": _works(check)} for name, check in _CHECKS.items()]
+    ok = all(check["ok"] for check in checks)
+    return {"status": "ok" if ok else "unavailable", "checks": checks}, 200 if ok else 503
+
+
+@health.endpoint("GET", "/metrics", answers={"type": "string"}, content_type="text/plain", refuses=(401,))
+def get_metrics() -> Response:
+    """The metrics in Prometheus' text format. From another machine, or through a proxy, with a bearer token."""
+    if request.remote_addr not in _LOOPBACK or any(name in request.headers for name in _FORWARDED):
+        auth.require_token()
+    return Response(current.metrics().exposition(), content_type=CONTENT_TYPE)
+
+
+def _database() -> None:
+    """A real write, because a full disk lets a transaction begin."""
+    row = upsert(meta).values(name="ready_at", value=str(current.now()))
+    with current.services().database.tx() as tx:
+        tx.execute(row.on_conflict_do_update(index_elements=["name"], set_={"value": row.excluded.value}))
+
+
+def _log() -> None:
+    """The same for the log, without adding to it."""
+    with current.services().inbox.tx() as tx:
+        if tx.execute(update(log_head).values(head=log_head.c.head)).rowcount == 0:
+            raise ConnectorError("the log has no partitions")
+
+
+_CHECKS = {"database": _database, "log": _log}
+
+
+def _works(check: Callable[[], None]) -> bool:
+    try:
+        check()
+    except (ConnectorError, SQLAlchemyError):
+        return False
+    return True

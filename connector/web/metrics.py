@@ -1,0 +1,207 @@
+"""What Prometheus reads: numbers that all processes share come from the database, one histogram from this process."""
+
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from typing import TYPE_CHECKING
+
+import structlog
+from prometheus_client import CollectorRegistry, Histogram, disable_created_metrics, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.process_collector import ProcessCollector
+from sqlalchemy import Connection
+from sqlalchemy.exc import SQLAlchemyError
+
+from connector.clock import SECOND, Millis
+from connector.reporting import backlog, dead_letters, destinations, segments
+from connector.reporting.counts import counts
+from connector.reporting.sources import ACCEPTED, REJECTED
+from connector.storage import counters
+
+if TYPE_CHECKING:
+    from connector.services import Services
+
+log = structlog.get_logger(__name__)
+
+disable_created_metrics()  # type: ignore[no-untyped-call]  # a series per histogram that nobody reads
+
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+
+_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
+_COUNT_MEMBERS_EVERY: Millis = 30 * SECOND  # it reads every membership: 0.5 s for a million of them
+_WRITE_EVERY = 5.0  # seconds between two writes of this process's counts
+_MOST_LABELS = 1000  # of a process between two flushes: senders of nonsense must not fill our memory
+
+# counter -> (metric, help, names of the parts of its label)
+_COUNTERS: dict[str, tuple[str, str, tuple[str, ...]]] = {
+    ACCEPTED: ("storecue_deliveries_accepted", "Deliveries that were kept and acknowledged.", ("source",)),
+    REJECTED: ("storecue_deliveries_rejected", "Requests refused at the door.", ("source", "reason")),
+    "deliveries": ("storecue_deliveries_processed", "Deliveries worked off, each once.", ("source", "topic")),
+    "skipped": ("storecue_deliveries_skipped", "Deliveries that mean nothing to us.", ("source", "reason")),
+    "dead_letters": ("storecue_dead_letters", "Deliveries that went to dead letters.", ("reason",)),
+    "pushes": ("storecue_pushes", "Items sent to vendors.", ("destination", "status")),
+}
+
+
+class Metrics:
+    """The measurements of one process, and its view of those that all share.
+
+    `accepted` and `rejected` only add to a number in memory; `flush` brings the sums to the database.
+    """
+
+    def __init__(self, services: "Services", now: Callable[[], Millis]) -> None:
+        self._services = services
+        self._now = now
+        self._lock = threading.Lock()
+        self._unwritten: Counter[tuple[str, str]] = Counter()
+        self._writer: threading.Thread | None = None
+        self._closed = threading.Event()
+        self.registry = CollectorRegistry()
+        self._acknowledged = Histogram(
+            "storecue_acknowledgement_seconds",
+            "From the last byte of a delivery to its acknowledgement, in this process.",
+            buckets=_BUCKETS,
+            registry=self.registry,
+        )
+        self.registry.register(_Shared(services, now))
+        ProcessCollector(registry=self.registry)
+
+    def accepted(self, source: str, seconds: float) -> None:
+        """A delivery was kept, and acknowledged after `seconds`."""
+        self._acknowledged.observe(seconds)
+        self._add(ACCEPTED, source)
+
+    def rejected(self, source: str, reason: str) -> None:
+        """A request was refused. `source` must be a configured one, or a constant such as `unknown`."""
+        self._add(REJECTED, f"{source}/{reason}")
+
+    def close(self) -> None:
+        """Write what was counted, and stop writing."""
+        self._closed.set()
+        self.flush()
+
+    def flush(self) -> None:
+        """Write what was counted. A database that fails keeps the counts for the next time."""
+        with self._lock:
+            counted, self._unwritten = self._unwritten, Counter()
+        if not counted:
+            return
+        try:
+            with self._services.database.tx() as tx:
+                counters.add(tx, counted, self._now())
+        except BaseException:
+            with self._lock:
+                self._unwritten.update(counted)
+            raise
+
+    def exposition(self) -> bytes:
+        """The metrics as text, in Prometheus' format."""
+        self.flush()
+        return generate_latest(self.registry)
+
+    def _add(self, name: str, label: str) -> None:
+        with self._lock:
+            if len(self._unwritten) < _MOST_LABELS or (name, label) in self._unwritten:
+                self._unwritten[name, label] += 1
+            if self._writer is None:  # here and not at the start, which may come before a fork
+                self._writer = threading.Thread(target=self._write, name="metrics-writer", daemon=True)
+                self._writer.start()
+
+    def _write(self) -> None:
+        while not self._closed.wait(_WRITE_EVERY):
+            try:
+                self.flush()
+            except SQLAlchemyError as error:
+                log.warning("metrics.not_written", error=type(error).__name__)
+
+
+class _Shared:
+    """A prometheus collector that reads the database at each scrape, so that several processes agree."""
+
+    def __init__(self, services: "Services", now: Callable[[], Millis]) -> None:
+        self._services = services
+        self._now = now
+        self._members: tuple[Millis, dict[str, int]] | None = None
+
+    def describe(self) -> Iterable[Metric]:
+        """Nothing beforehand: registration must not read the database."""
+        return ()
+
+    def collect(self) -> Iterator[Metric]:
+        now = self._now()
+        names = self._services.configuration()
+        with self._services.database.read() as state, self._services.inbox.read() as inbox:
+            parts = backlog.partitions(state, inbox)
+            oldest = backlog.oldest_waiting(inbox, parts)
+            counted = counts(state, *_COUNTERS)
+            waiting, cues = destinations.pending(state), destinations.pending_cues(state)
+            accounts = destinations.accounts(state)
+            letters = dead_letters.by_reason(state)
+            members = self._count_members(state, now)
+        yield from _counter_families(counted)
+        yield _gauge("storecue_lag", "Deliveries that wait to be processed.", (), [((), sum(p.lag for p in parts))])
+        age = 0.0 if oldest is None else max(0, now - oldest) / SECOND
+        yield _gauge("storecue_lag_seconds", "How long the oldest delivery has been waiting.", (), [((), age)])
+        yield _gauge(
+            "storecue_dead_letters_open",
+            "Dead letters that nobody has dealt with.",
+            ("kind", "reason"),
+            letters.items(),
+        )
+        yield _gauge(
+            "storecue_destination_pending",
+            "Contacts whose desired state is not pushed.",
+            ("destination",),
+            [((name,), waiting.get(name, (0, 0))[0]) for name in names.destinations],
+        )
+        yield _gauge(
+            "storecue_destination_oldest_pending_seconds",
+            "How long the oldest of them has been waiting.",
+            ("destination",),
+            [
+                ((name,), max(0, now - waiting[name][1]) / SECOND if name in waiting else 0)
+                for name in names.destinations
+            ],
+        )
+        yield _gauge(
+            "storecue_destination_pending_cues",
+            "Trigger events that wait.",
+            ("destination",),
+            [((name,), cues.get(name, 0)) for name in names.destinations],
+        )
+        yield _gauge(
+            "storecue_destination_active",
+            "1 while a destination is pushed to, 0 while it is paused or locked out.",
+            ("destination",),
+            [((name,), int(accounts.get(name, {}).get("state", "active") == "active")) for name in names.destinations],
+        )
+        yield _gauge(
+            "storecue_segment_members",
+            "People in each segment.",
+            ("segment",),
+            [((name,), members.get(name, 0)) for name in names.segments],
+        )
+
+    def _count_members(self, state: Connection, now: Millis) -> dict[str, int]:
+        if self._members is None or now - self._members[0] >= _COUNT_MEMBERS_EVERY:
+            self._members = (now, segments.counts(state))
+        return self._members[1]
+
+
+def _counter_families(counted: dict[tuple[str, str], tuple[int, Millis]]) -> Iterator[Metric]:
+    for counter, (metric, text, labels) in _COUNTERS.items():
+        family = CounterMetricFamily(metric, text, labels=labels)
+        for (name, label), (count, _) in sorted(counted.items()):
+            if name == counter:
+                parts = label.split("/", len(labels) - 1)
+                family.add_metric([*parts, *[""] * (len(labels) - len(parts))], count)
+        yield family
+
+
+def _gauge(
+    name: str, text: str, labels: tuple[str, ...], values: Iterable[tuple[tuple[str, ...], float]]
+) -> GaugeMetricFamily:
+    family = GaugeMetricFamily(name, text, labels=labels)
+    for parts, value in values:
+        family.add_metric(parts, value)
+    return family

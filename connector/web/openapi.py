@@ -1,0 +1,112 @@
+"""openapi.yaml, from the routes themselves. `python -m connector.web.openapi` writes it."""
+
+from copy import deepcopy
+from http import HTTPStatus
+from pathlib import Path
+from typing import Any
+
+import flask_smorest
+import yaml
+from apispec.ext.marshmallow import MarshmallowPlugin
+from flask import Flask
+
+from connector.web import pages, webhooks
+from connector.web.api import NOUNS
+from connector.web.api.shapes import Instant
+from connector.web.health import health
+from connector.web.problems import CONTENT_TYPE, Problem
+
+VERSION = "1"
+"""Of the API, as in /api/v1: a change that breaks callers is a new one."""
+
+_ABOUT = """\
+StoreCue turns what happens in a shop into cues for the e-mail platform. This is its REST API.
+
+Every route under /api/v1 needs `Authorization: Bearer <token>`: STORECUE_API_TOKEN, or a token made by
+`storecue token create`. Instants are RFC 3339 in UTC. Lists come in pages: send `next` as `cursor` to read on.
+Errors are application/problem+json with a `reason` for programs; /docs lists the reasons.
+"""
+_SECURITY = "token"
+_REFUSALS = (400, 401, 404, 409, 413, 415, 422)
+_NAME = "storecue-openapi"
+
+
+class _Api(flask_smorest.Api):  # type: ignore[misc]  # flask-smorest has no types
+    """flask-smorest with our problems for errors."""
+
+    ERROR_SCHEMA = Problem
+
+    def _register_responses(self) -> None:
+        content = {CONTENT_TYPE: {"schema": Problem}}
+        for status in map(HTTPStatus, _REFUSALS):
+            response = {"description": status.phrase, "content": content}
+            self.spec.components.response(status.name, deepcopy(response), lazy=True)
+        default = {"description": "A problem", "content": content}
+        self.spec.components.response(self.DEFAULT_ERROR_RESPONSE_NAME, default, lazy=True)
+
+    def _register_error_handlers(self) -> None:
+        """None: web.problems answers every error."""
+
+
+def describe(app: Flask) -> None:
+    """Register every route of `app`, each with its description."""
+    app.config |= {"API_TITLE": "StoreCue", "API_VERSION": VERSION, "OPENAPI_VERSION": "3.1.0"}
+    api = _Api(spec_kwargs={"marshmallow_plugin": MarshmallowPlugin(schema_name_resolver=_schema_name)})
+    api.register_field(Instant, "string", "date-time")
+    api.init_app(app)
+    for noun in (*NOUNS, webhooks.blueprint, health, pages.pages):
+        api.register_blueprint(noun)
+    app.extensions[_NAME] = api.spec
+
+
+def document(app: Flask) -> dict[str, Any]:
+    """The OpenAPI document of `app`: plain JSON values, sorted as they are written."""
+    found: dict[str, Any] = deepcopy(app.extensions[_NAME].to_dict())
+    found["info"]["description"] = _ABOUT
+    found["info"]["license"] = {"name": "Apache-2.0", "identifier": "Apache-2.0"}
+    found["security"] = [{_SECURITY: []}]
+    found["components"]["securitySchemes"] = {_SECURITY: {"type": "http", "scheme": "bearer"}}
+    for path, operations in found["paths"].items():
+        for operation in operations.values():
+            if isinstance(operation, dict) and not path.startswith("/api/"):
+                operation.setdefault("security", [])
+    found["paths"] = dict(sorted(found["paths"].items()))
+    found["components"] = {kind: dict(sorted(members.items())) for kind, members in sorted(found["components"].items())}
+    return found
+
+
+def text(app: Flask) -> str:
+    """The document as YAML."""
+    written: str = yaml.dump(
+        document(app), Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=110, default_flow_style=False
+    )
+    return written
+
+
+class _Dumper(yaml.SafeDumper):
+    """Writes no aliases, and long texts as blocks."""
+
+    def ignore_aliases(self, data: object) -> bool:
+        return True
+
+
+_Dumper.add_representer(
+    str,
+    lambda dumper, value: dumper.represent_scalar("tag:yaml.org,2002:str", value, "|" if "\n" in value else None),
+)
+
+
+def _schema_name(schema: Any) -> str:
+    name: str = (schema if isinstance(schema, type) else type(schema)).__name__
+    return name.removesuffix("Answer")
+
+
+def main() -> None:
+    """Write openapi.yaml at the top of the repository."""
+    app = Flask("connector.app", static_folder=None)
+    describe(app)
+    Path("openapi.yaml").write_text(text(app), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
