@@ -7,8 +7,7 @@ from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from hashlib import blake2b
 
-from sqlalchemy import bindparam, func, insert, select, update
-from sqlalchemy.dialects.sqlite import insert as upsert
+from sqlalchemy import Connection, bindparam, func, insert, select, update
 
 from connector.errors import NotDurable
 from connector.ports import New, Rec
@@ -65,6 +64,8 @@ class SqlLog:
         self._next: dict[int, int] | None = None
         self._turn = 0
         self._heads: dict[int, int] = {}
+        # PRAGMA data_version counts the commits of others as one connection sees them: it needs one of its own.
+        self._watch: Connection | None = None
         self._version = -1
         self._queue: queue.SimpleQueue[_Waiting | None] = queue.SimpleQueue()
         self._writer: threading.Thread | None = None
@@ -74,11 +75,11 @@ class SqlLog:
         """Create the tables and one head row per partition; the number of partitions is fixed from then on."""
         self.database.create(inbox_metadata)
         with self.database.tx() as tx:
-            tx.execute(
-                upsert(log_head).on_conflict_do_nothing(),
-                [{"part": part, "head": 0} for part in range(self.partitions)],
-            )
-            self.partitions = tx.execute(select(func.count()).select_from(log_head)).scalar_one()
+            made = tx.execute(select(func.count()).select_from(log_head)).scalar_one()
+            if made:
+                self.partitions = made
+            else:
+                tx.execute(insert(log_head), [{"part": part, "head": 0} for part in range(self.partitions)])
 
     # --- writing: group commit by one thread -------------------------------------------------------------------------
 
@@ -96,6 +97,9 @@ class SqlLog:
 
     def close(self) -> None:
         """Writes what is queued and stops the writer thread."""
+        if self._watch is not None:
+            self._watch.close()
+            self._watch = None
         if self._writer is not None:
             self._queue.put(None)
             self._writer.join(timeout=10)
@@ -158,18 +162,18 @@ class SqlLog:
         if self._behind():
             return True
         deadline = time.monotonic() + wait
+        if self._watch is None:
+            self._watch = self.database.engine.connect()
         while True:
-            with self.database.engine.connect() as connection:
-                while True:
-                    version = connection.exec_driver_sql("PRAGMA data_version").scalar_one()
-                    if version != self._version:
-                        self._version = version
-                        self._heads = {part: head for part, head in connection.execute(_HEADS)}
-                        if self._behind():
-                            return True
-                    if time.monotonic() >= deadline:
-                        return False
-                    time.sleep(_LOOK_EVERY)
+            version = self._watch.exec_driver_sql("PRAGMA data_version").scalar_one()
+            if version != self._version:
+                self._version = version
+                self._heads = {part: head for part, head in self._watch.execute(_HEADS)}
+                if self._behind():
+                    return True
+            if time.monotonic() >= deadline:
+                return False
+            time.sleep(_LOOK_EVERY)
 
     def batch(self, limit: int) -> tuple[int, list[Rec]] | None:
         """Records of the next partition that has any: partitions take turns, so that none starves."""
