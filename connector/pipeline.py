@@ -303,7 +303,7 @@ class Pipeline:
                 )
                 if event.name == "Product Viewed":
                     batch.parts["views"].add(one.person)
-                log.debug("event", delivery=one.delivery.id, event=event.id, event_name=event.name, profile=one.person)
+                log.debug("event.stored", delivery=one.delivery.id, event_id=event.id, name=event.name, profile=one.person)
         store.add_events(tx, rows)
 
     def _apply_consent(self, meant: Sequence[Meant], persons: Mapping[int, Person], batch: Batch, now: Millis) -> None:
