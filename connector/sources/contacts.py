@@ -17,9 +17,9 @@ def read_email(text: str | None) -> str | None:
     if not text:
         return None
     address = text.strip().lower()
-    if not 5 < len(address) <= 254 or "@" not in address:
+    if not 5 < len(address) <= 254 or not 0 < address.find("@") <= 64:
         return None
-    if _PLAIN_EMAIL.fullmatch(address) and address.index("@") <= 64:
+    if _PLAIN_EMAIL.fullmatch(address):
         return address
     return _odd_email(address)
 
@@ -52,6 +52,6 @@ def _national_phone(text: str, country: str) -> str | None:
         number = phonenumbers.parse(text, country)
     except phonenumbers.NumberParseException:
         return None
-    if not phonenumbers.is_possible_number(number):
+    if not phonenumbers.is_valid_number(number):  # 555-555-5555 is everybody's, and would make one person of them
         return None
     return str(phonenumbers.format_number(number, phonenumbers.PhoneNumberFormat.E164))

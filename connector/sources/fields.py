@@ -117,6 +117,14 @@ def text(value: Any) -> str:
     raise Unreadable("bad_type", "must be a text")
 
 
+def token_text(value: Any) -> str | None:
+    """A text that recognises somebody or something: at most 255 characters, None when there are none."""
+    stripped = text(value).strip()
+    if len(stripped) > 255:
+        raise Unreadable("bad_token", "must have at most 255 characters")
+    return stripped or None
+
+
 def flag(value: Any) -> bool:
     """True or false."""
     if type(value) is bool:

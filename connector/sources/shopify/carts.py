@@ -61,7 +61,7 @@ def checkout(body: Any, arrival: Arrival) -> Normalised:
         if not is_stub(customer):
             stated = arrival.version(customer.get("updated_at"), as_of)
             entities = (customers.entity(customer, stated, found.get("customer_locale")),)
-            consents = customers.consents(customer, None)
+            consents = customers.consents(customer, arrival, undated=None)
     kinds = {identifier.kind for identifier in who}
     if "email" not in kinds and (email := read_email(found.get("email"))):
         who.append(Identifier("email", email))

@@ -7,6 +7,7 @@ from connector.clock import Millis
 from connector.domain import Channel, Consent, ConsentState, Entity, Identifier, Json, Normalised, TagChange
 from connector.errors import UnprocessableEvent
 from connector.sources.contacts import read_email, read_phone
+from connector.sources.instants import OLDEST
 from connector.sources.shopify.arrival import Arrival, is_stub, record_id
 from connector.sources.shopify.schemas import (
     CUSTOMER,
@@ -31,7 +32,7 @@ def customer(body: Any, arrival: Arrival) -> Normalised:
     return Normalised(
         identifiers=identifiers(found, arrival),
         entities=(entity(found, as_of),),
-        consents=consents(found, as_of),
+        consents=consents(found, arrival, arrival.at(found.get("updated_at"), found.get("created_at"))),
         authoritative=True,
     )
 
@@ -125,7 +126,7 @@ def entity(found: Mapping[str, Any], as_of: Millis, locale: str | None = None) -
         data["email"] = read_email(found["email"])
     if "phone" in found:
         data["phone"] = read_phone(found["phone"], _country(found))
-    if found.get("created_at") is not None:
+    if (found.get("created_at") or 0) >= OLDEST:
         data["created_at"] = min(found["created_at"], as_of)
     if "tags" in found:
         data["tags"] = found["tags"] or []
@@ -138,12 +139,16 @@ def entity(found: Mapping[str, Any], as_of: Millis, locale: str | None = None) -
     return Entity("customer", record_id(found), as_of, data)
 
 
-def consents(found: Mapping[str, Any], as_of: Millis | None) -> tuple[Consent, ...]:
+def consents(found: Mapping[str, Any], arrival: Arrival, undated: Millis | None) -> tuple[Consent, ...]:
     """Consent in customers before API version 2025-01.
 
-    Without an instant of its own it counts as of `as_of`; when that is None (a customer inside an order, maybe old) it
-    is left out.
+    Without an instant of its own it counts as of `undated`; when that is None (a customer inside an order, maybe old)
+    it is left out.
     """
+
+    def at(stated: Millis | None) -> Millis | None:
+        return undated if stated is None or stated < OLDEST else min(stated, arrival.received_at)
+
     spoken: tuple[tuple[Channel, Any], ...] = (
         ("email", found.get("email_marketing_consent")),
         ("sms", found.get("sms_marketing_consent")),
@@ -151,13 +156,13 @@ def consents(found: Mapping[str, Any], as_of: Millis | None) -> tuple[Consent, .
     given = [
         consent
         for channel, said in spoken
-        if said and (consent := _consent(channel, said, said.get("consent_updated_at") or as_of))
+        if said and (consent := _consent(channel, said, at(said.get("consent_updated_at"))))
     ]
     accepts = found.get("accepts_marketing")  # the only word until 2024-01
-    at = found.get("accepts_marketing_updated_at") or as_of
-    if accepts is not None and at is not None and not any(consent.channel == "email" for consent in given):
+    accepted_at = at(found.get("accepts_marketing_updated_at"))
+    if accepts is not None and accepted_at is not None and not any(consent.channel == "email" for consent in given):
         state: ConsentState = "subscribed" if accepts else "not_subscribed"
-        given.append(Consent("email", state, at, found.get("marketing_opt_in_level")))
+        given.append(Consent("email", state, accepted_at, found.get("marketing_opt_in_level")))
     return tuple(given)
 
 

@@ -119,7 +119,7 @@ def _buyer(
         if not is_stub(customer):
             stated = arrival.version(customer.get("updated_at"), as_of)
             entities = (customers.entity(customer, stated, found.get("customer_locale")),)
-            consents = customers.consents(customer, None)
+            consents = customers.consents(customer, arrival, undated=None)
     kinds = {identifier.kind for identifier in who}
     if "email" not in kinds and (email := read_email(found.get("email")) or read_email(found.get("contact_email"))):
         who.append(Identifier("email", email))

@@ -14,7 +14,7 @@ from connector.clock import Millis
 from connector.domain import Event, Identifier, Json, Normalised
 from connector.errors import UnprocessableEvent
 from connector.sources.contacts import read_email, read_phone
-from connector.sources.fields import Part, Parts, Reader, Value, instant, money, text, whole
+from connector.sources.fields import Part, Parts, Reader, Value, instant, money, text, token_text, whole
 from connector.sources.shopify.arrival import Arrival
 from connector.sources.shopify.carts import cart_total, checkout_started
 from connector.sources.shopify.line_items import known
@@ -57,7 +57,7 @@ class _CartCost(Schema):
 
 
 class _Cart(Schema):
-    id = Value(text)
+    id = Value(token_text)
     lines = Parts(_CartLine, most=MOST_PRODUCTS)
     cost = Part(_CartCost)
 
@@ -97,7 +97,7 @@ class _Address(Schema):
 
 
 class _Checkout(Schema):
-    token = Value(text)
+    token = Value(token_text)
     email = Value(text)
     phone = Value(text)
     currencyCode = Value(text)
@@ -120,8 +120,8 @@ class _Data(Schema):
 
 
 class _Envelope(Schema):
-    id = Value(text)
-    clientId = Value(text)
+    id = Value(token_text)
+    clientId = Value(token_text)
     timestamp = Value(instant)
     customer = Part(_Customer)
     data = Part(_Data)
@@ -189,8 +189,7 @@ def _visitor(envelope: Mapping[str, Any], checkout: Mapping[str, Any], arrival: 
 
 def _cart_token(cart: Mapping[str, Any]) -> str | None:
     """The token that webhooks call the cart by: the storefront wraps it as gid://shopify/Cart/<token>?key=..."""
-    token = (cart.get("id") or "").rpartition("/")[2].partition("?")[0]
-    return token or None
+    return (cart.get("id") or "").rpartition("/")[2].partition("?")[0].strip() or None
 
 
 def _variant(variant: Mapping[str, Any]) -> Properties:

@@ -16,6 +16,7 @@ from connector.sources.fields import (
     money,
     text,
     texts,
+    token_text,
     whole,
 )
 
@@ -196,8 +197,8 @@ class _OrderFields(Schema):
     cancel_reason = Value(text)
     closed_at = Value(instant)
     test = Value(flag)
-    checkout_token = Value(text)
-    cart_token = Value(text)
+    checkout_token = Value(token_text)
+    cart_token = Value(token_text)
     customer_locale = Value(text)
     source_name = Value(text)
     financial_status = Value(text)
@@ -223,8 +224,8 @@ class _OrderFields(Schema):
 
 class _CheckoutFields(Schema):
     id = Value(id_)
-    token = Value(text)
-    cart_token = Value(text)
+    token = Value(token_text)
+    cart_token = Value(token_text)
     email = Value(text)
     phone = Value(text)
     sms_marketing_phone = Value(text)
@@ -248,8 +249,8 @@ class _CheckoutFields(Schema):
 
 
 class _CartFields(Schema):
-    id = Value(text)
-    token = Value(text)
+    id = Value(token_text)
+    token = Value(token_text)
     created_at = Value(instant)
     updated_at = Value(instant)
     line_items = Parts(_LineItem, most=MOST_PRODUCTS)
