@@ -381,8 +381,14 @@ class Mailchimp:
     def _tag_ids(self, names: Sequence[str]) -> dict[str, str]:
         """Ids of static segments by name, of all that exist; those named and missing are created."""
         if self._segments is None:
-            query = {"count": 1000, "type": "static", "fields": "segments.id,segments.name"}
-            found = self._http.call("GET", f"{self._list}/segments", query=query).at("segments")
+            found: list[dict[str, Any]] = []
+            total = 1
+            while len(found) < total:
+                query: dict[str, object] = {"count": 1000, "offset": len(found), "type": "static"}
+                query["fields"] = "segments.id,segments.name,total_items"
+                page = self._http.call("GET", f"{self._list}/segments", query=query)
+                found += page.at("segments")
+                total = int(page.data.get("total_items") or 0) if page.at("segments") else 0
             self._segments = {str(segment["name"]): str(segment["id"]) for segment in found}
         for name in names:
             if name not in self._segments:
