@@ -53,6 +53,7 @@ def configuration_from(document: Document, kinds: Kinds | None = None) -> Config
         name: SegmentConfig(name, entry["name"] or name, entry["when"]) for name, entry in loaded["segments"].items()
     }
     problems = [
+        *_path_problems(loaded, document.folder),
         *_source_problems(loaded["sources"], kinds),
         *_destination_problems(loaded["destinations"], kinds, list(segments)),
         *rule_problems(segments, store),
@@ -304,6 +305,22 @@ def _flat(messages: Any, pointer: str) -> _Found:
 
 
 # --- what one entry says about another -------------------------------------------------------------------------------
+
+
+def _path_problems(loaded: Mapping[str, Any], folder: Path | None) -> _Found:
+    """Relative `file:` references, where there is no file to count them from."""
+    places = [
+        *((f"/sources/{name}/secrets", entry["secrets"]) for name, entry in loaded["sources"].items()),
+        *(
+            (f"/destinations/{name}/credentials", entry["credentials"])
+            for name, entry in loaded["destinations"].items()
+        ),
+    ]
+    for pointer, found in places:
+        for key, secret in found.items() if isinstance(found, Mapping) else enumerate(found):
+            path = secret.removeprefix(secrets.FILE)
+            if path != secret and folder is None and not Path(path).is_absolute():
+                yield f"{pointer}/{key}", "file: needs an absolute path here, such as file:/run/secrets/shopify"
 
 
 def _source_problems(sources: Mapping[str, Any], kinds: Kinds) -> _Found:

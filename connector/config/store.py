@@ -85,6 +85,11 @@ def apply(database: Database, vault: secrets.Vault, wanted: Configuration, now: 
 # --- the secret key --------------------------------------------------------------------------------------------------
 
 
+def key_token(connection: Connection) -> str | None:
+    """What was kept at the first start to know the right key by (see secrets.check_key); None before that."""
+    return _meta(connection, _KEY_CHECK)
+
+
 def open_vault(database: Database, settings: Settings, *, environ: Mapping[str, str] | None = None) -> secrets.Vault:
     """The vault with this process's keys, which are those that the data was made with.
 
@@ -92,7 +97,7 @@ def open_vault(database: Database, settings: Settings, *, environ: Mapping[str, 
     ConfigurationError for another key, a lost key and a key file that others may read.
     """
     with database.tx() as tx:
-        token = _meta(tx, _KEY_CHECK)
+        token = key_token(tx)
         keys = secrets.read_keys(settings)
         if not keys and token is not None:
             raise ConfigurationError(

@@ -200,6 +200,15 @@ MAILCHIMP = "kind: mailchimp, credentials: {api_key: 'env:M'}"
             ":2 /sources: is a list, but must be an object: a name, a colon, and what it stands for",
         ),
         ("version: 1\nsources:\n  shop:", ":3 /sources/shop: must be an object: a key, a colon and its value"),
+        (
+            "version: 1\nsources:\n  shop: {kind: shopify, secrets: ['file:secret']}",
+            ":3 /sources/shop/secrets/0: file: needs an absolute path here, such as file:/run/secrets/shopify",
+        ),
+        (
+            "version: 1\ndestinations:\n  k: {kind: klaviyo, credentials: {api_key: file:secret}}",
+            ":3 /destinations/k/credentials/api_key: file: needs an absolute path here, "
+            "such as file:/run/secrets/shopify",
+        ),
         # destinations
         (
             "version: 1\ndestinations:\n  k: {kind: klavio, credentials: {api_key: env:K}}",
