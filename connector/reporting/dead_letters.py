@@ -4,10 +4,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import orjson
-from sqlalchemy import ColumnElement, Connection, func, select, update
+from sqlalchemy import Connection, func, select, update
 
 from connector.clock import Millis
 from connector.reporting.deliveries import shown
+from connector.reporting.filters import EQUAL, SINCE, UNTIL, conditions
 from connector.reporting.pages import Page, Row, cut, decode
 from connector.storage.tables import dead_letter
 
@@ -15,6 +16,13 @@ KINDS = ("delivery", "push", "cue")
 STATES = ("open", "replayed", "discarded")
 
 _COLUMNS = tuple(column for column in dead_letter.c if column.name not in ("headers", "body"))
+
+
+_COMPARED = {
+    **{name: (dead_letter.c[name], EQUAL) for name in ("state", "kind", "origin", "reference", "topic", "reason")},
+    "since": (dead_letter.c.at, SINCE),
+    "until": (dead_letter.c.at, UNTIL),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +41,7 @@ class Filter:
 
 def dead_letters(connection: Connection, wanted: Filter, cursor: str | None, limit: int) -> Page:
     """Dead letters, newest first, without their bodies."""
-    query = select(*_COLUMNS).where(*_conditions(wanted))
+    query = select(*_COLUMNS).where(*conditions(wanted, _COMPARED))
     if cursor is not None:
         query = query.where(dead_letter.c.id < decode(cursor, int)[0])
     rows = connection.execute(query.order_by(dead_letter.c.id.desc()).limit(limit + 1)).mappings().all()
@@ -42,7 +50,7 @@ def dead_letters(connection: Connection, wanted: Filter, cursor: str | None, lim
 
 def ids(connection: Connection, wanted: Filter, among: Sequence[int] | None, limit: int) -> list[int]:
     """The ids of up to `limit` dead letters, oldest first; `among` narrows them to these."""
-    query = select(dead_letter.c.id).where(*_conditions(wanted))
+    query = select(dead_letter.c.id).where(*conditions(wanted, _COMPARED))
     if among is not None:
         query = query.where(dead_letter.c.id.in_(among))
     return list(connection.execute(query.order_by(dead_letter.c.id).limit(limit)).scalars())
@@ -78,17 +86,3 @@ def by_reason(connection: Connection) -> dict[tuple[str, str], int]:
         .group_by(dead_letter.c.kind, dead_letter.c.reason)
     )
     return {(kind, reason): count for kind, reason, count in connection.execute(query)}
-
-
-def _conditions(wanted: Filter) -> list[ColumnElement[bool]]:
-    conditions = {
-        "state": dead_letter.c.state == wanted.state,
-        "kind": dead_letter.c.kind == wanted.kind,
-        "origin": dead_letter.c.origin == wanted.origin,
-        "reference": dead_letter.c.reference == wanted.reference,
-        "topic": dead_letter.c.topic == wanted.topic,
-        "reason": dead_letter.c.reason == wanted.reason,
-        "since": dead_letter.c.at >= wanted.since,
-        "until": dead_letter.c.at < wanted.until,
-    }
-    return [condition for name, condition in conditions.items() if getattr(wanted, name) is not None]

@@ -9,6 +9,7 @@ from sqlalchemy import ColumnElement, Connection, RowMapping, and_, false, not_,
 
 from connector.clock import Millis
 from connector.reporting.backlog import positions
+from connector.reporting.filters import EQUAL, SINCE, UNTIL, conditions
 from connector.reporting.pages import Page, Row, cut, decode
 from connector.storage.tables import dead_letter, delivery, log_head
 
@@ -29,6 +30,15 @@ _COLUMNS = (
 )
 
 
+_COMPARED = {
+    "source": (delivery.c.source, EQUAL),
+    "topic": (delivery.c.topic, EQUAL),
+    "delivery_id": (delivery.c.delivery_id, EQUAL),
+    "since": (delivery.c.received_at, SINCE),
+    "until": (delivery.c.received_at, UNTIL),
+}
+
+
 @dataclass(frozen=True, slots=True)
 class Filter:
     """Which deliveries. `since` is inside, `until` outside; None does not filter."""
@@ -44,7 +54,7 @@ class Filter:
 def deliveries(state: Connection, inbox: Connection, wanted: Filter, cursor: str | None, limit: int) -> Page:
     """Deliveries, newest first, without their bodies."""
     done = positions(state)
-    query = select(*_COLUMNS).where(*_plain(wanted))
+    query = select(*_COLUMNS).where(*conditions(wanted, _COMPARED))
     if wanted.state is not None:
         query = query.where(_in_state(state, inbox, wanted.state, done))
     if cursor is not None:
@@ -71,17 +81,6 @@ def shown(body: bytes) -> Row:
         return {"body": body.decode(), "encoding": "utf-8"}
     except UnicodeDecodeError:
         return {"body": base64.b64encode(body).decode(), "encoding": "base64"}
-
-
-def _plain(wanted: Filter) -> list[ColumnElement[bool]]:
-    conditions = {
-        "source": delivery.c.source == wanted.source,
-        "topic": delivery.c.topic == wanted.topic,
-        "delivery_id": delivery.c.delivery_id == wanted.delivery_id,
-        "since": delivery.c.received_at >= wanted.since,
-        "until": delivery.c.received_at < wanted.until,
-    }
-    return [condition for name, condition in conditions.items() if getattr(wanted, name) is not None]
 
 
 def _in_state(state: Connection, inbox: Connection, wanted: str, done: Mapping[int, int]) -> ColumnElement[bool]:

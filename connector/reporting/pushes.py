@@ -6,11 +6,22 @@ import orjson
 from sqlalchemy import Connection, select
 
 from connector.clock import Millis
+from connector.reporting.filters import EQUAL, SINCE, UNTIL, conditions
 from connector.reporting.pages import Page, cut, decode
 from connector.storage.tables import push
 
 KINDS = ("change", "cue", "list")
 STATUSES = ("applied", "retry", "rejected", "skipped")
+
+
+_COMPARED = {
+    "destination": (push.c.destination, EQUAL),
+    "profile_id": (push.c.profile_id, EQUAL),
+    "kind": (push.c.kind, EQUAL),
+    "status": (push.c.status, EQUAL),
+    "since": (push.c.at, SINCE),
+    "until": (push.c.at, UNTIL),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,17 +38,7 @@ class Filter:
 
 def pushes(connection: Connection, wanted: Filter, cursor: str | None, limit: int) -> Page:
     """Pushes, newest first."""
-    conditions = {
-        "destination": push.c.destination == wanted.destination,
-        "profile_id": push.c.profile_id == wanted.profile_id,
-        "kind": push.c.kind == wanted.kind,
-        "status": push.c.status == wanted.status,
-        "since": push.c.at >= wanted.since,
-        "until": push.c.at < wanted.until,
-    }
-    query = select(push).where(
-        *(condition for name, condition in conditions.items() if getattr(wanted, name) is not None)
-    )
+    query = select(push).where(*conditions(wanted, _COMPARED))
     if cursor is not None:
         query = query.where(push.c.id < decode(cursor, int)[0])
     rows = connection.execute(query.order_by(push.c.id.desc()).limit(limit + 1)).mappings().all()

@@ -27,7 +27,9 @@ Every route under /api/v1 needs `Authorization: Bearer <token>`: STORECUE_API_TO
 Errors are application/problem+json with a `reason` for programs; /docs lists the reasons.
 """
 _SECURITY = "token"
-_REFUSALS = (400, 401, 404, 409, 413, 415, 422)
+_REFUSALS = (400, 401, 404, 409, 413, 415, 422, 503)
+_ORDER = ("openapi", "info", "security", "tags", "paths", "components")
+_PART_ORDER = ("operationId", "tags", "summary", "description", "security", "parameters", "requestBody", "responses")
 _NAME = "storecue-openapi"
 
 
@@ -66,13 +68,23 @@ def document(app: Flask) -> dict[str, Any]:
     found["info"]["license"] = {"name": "Apache-2.0", "identifier": "Apache-2.0"}
     found["security"] = [{_SECURITY: []}]
     found["components"]["securitySchemes"] = {_SECURITY: {"type": "http", "scheme": "bearer"}}
-    for path, operations in found["paths"].items():
-        for operation in operations.values():
-            if isinstance(operation, dict) and not path.startswith("/api/"):
-                operation.setdefault("security", [])
-    found["paths"] = dict(sorted(found["paths"].items()))
-    found["components"] = {kind: dict(sorted(members.items())) for kind, members in sorted(found["components"].items())}
-    return found
+    found["paths"] = {
+        path: {name: _ordered(path, part) for name, part in operations.items()}
+        for path, operations in sorted(found["paths"].items())
+    }
+    found["components"] = {kind: dict(sorted(named.items())) for kind, named in sorted(found["components"].items())}
+    return {name: found[name] for name in _ORDER}
+
+
+def _ordered(path: str, part: Any) -> Any:
+    """An operation with its parts in the order in which people read; only the API asks for a token."""
+    if not isinstance(part, dict):
+        return part
+    responses = {str(status): answer for status, answer in part["responses"].items()}
+    part = {**part, "responses": dict(sorted(responses.items()))}
+    if not path.startswith("/api/"):
+        part["security"] = []
+    return {name: part[name] for name in _PART_ORDER if name in part}
 
 
 def text(app: Flask) -> str:

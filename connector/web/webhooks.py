@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING
 import orjson
 import structlog
 from flask import Response, request
-from flask_smorest import Blueprint
 
 from connector.clock import Millis
 from connector.domain import RawRequest
 from connector.errors import ConnectorError, NotDurable, RejectedDelivery
 from connector.ports import New, Source
 from connector.web import current
-from connector.web.problems import CONTENT_TYPE, Problem
+from connector.web.api.routes import Noun
+from connector.web.problems import CONTENT_TYPE
 
 if TYPE_CHECKING:
     from connector.services import Services
@@ -47,7 +47,7 @@ class Receiver:
         self._services = services
         self._metrics = metrics
         self._now = now
-        self._known: dict[str, tuple[Source, tuple[str, ...]]] = {}
+        self._known: Mapping[str, tuple[Source, tuple[str, ...]]] = {}
         self._looked_at = -_LOOK_EVERY
 
     @property
@@ -143,22 +143,18 @@ def too_large(limit: int) -> RejectedDelivery:
     return RejectedDelivery(f"the body is larger than {limit} bytes", status=413, reason="too_large")
 
 
-blueprint = Blueprint(
-    "webhooks",
-    __name__,
-    url_prefix=PREFIX.rstrip("/"),
-    description="Where sources deliver. Signed; no bearer token.",
+blueprint = Noun("webhooks", __name__, "Where sources deliver. Signed; no bearer token.", prefix=PREFIX.rstrip("/"))
+
+
+@blueprint.endpoint(
+    "POST",
+    "/<kind>/<source>",
+    answers={"type": "object", "properties": {"ok": {"const": True}}},
+    takes="application/json",
+    refuses=(400, 401, 404, 413, 415, 503),
 )
-
-
-@blueprint.route("/<kind>/<source>", methods=["POST"])
-@blueprint.response(200, description="Kept: a repeat of the same delivery is harmless.")
-@blueprint.alt_response(401, schema=Problem, description="The signature fits no secret of the source.")
-@blueprint.alt_response(404, schema=Problem, description="There is no such source.")
-@blueprint.alt_response(413, schema=Problem, description="The body is too large.")
-@blueprint.alt_response(503, schema=Problem, description="It could not be kept in time: send it again.")
 def receive(kind: str, source: str) -> Response:
-    """Deliver one webhook
+    """One delivery, kept: 200 once it is durable, so that a repeat is harmless.
 
     The raw body is verified, kept durably and answered; what it means is worked out afterwards.
     """

@@ -23,24 +23,19 @@ _TEXT = validate.Length(1, 320)
 class LetterFilter(Schema):
     """Which dead letters."""
 
-    kind = fields.String(load_default=None, validate=validate.OneOf(report.KINDS))
-    origin = fields.String(
-        load_default=None, validate=_TEXT, metadata={"description": "The source, or the destination."}
-    )
-    reference = fields.String(
-        load_default=None, validate=_TEXT, metadata={"description": "The sender's delivery id, or the profile id."}
-    )
-    topic = fields.String(load_default=None, validate=_TEXT, metadata={"examples": ["orders/create"]})
-    reason = fields.String(load_default=None, validate=_TEXT, metadata={"examples": ["unprocessable"]})
-    since = Instant(load_default=None, metadata={"description": "Died at this instant or later."})
-    until = Instant(load_default=None, metadata={"description": "Died before this instant."})
+    kind = fields.String(validate=validate.OneOf(report.KINDS))
+    origin = fields.String(validate=_TEXT, metadata={"description": "The source, or the destination."})
+    reference = fields.String(validate=_TEXT, metadata={"description": "The sender's delivery id, or the profile id."})
+    topic = fields.String(validate=_TEXT, metadata={"examples": ["orders/create"]})
+    reason = fields.String(validate=_TEXT, metadata={"examples": ["unprocessable"]})
+    since = Instant(metadata={"description": "Died at this instant or later."})
+    until = Instant(metadata={"description": "Died before this instant."})
 
 
 class LetterQuery(LetterFilter, PageQuery):
     """Which part of the list of which dead letters."""
 
     state = fields.String(
-        load_default=None,
         validate=validate.OneOf(report.STATES),
         metadata={"description": "Without it, all of them."},
     )
@@ -80,11 +75,10 @@ class ReplayLettersBody(Schema):
 
     ids = fields.List(
         fields.Integer(strict=True, validate=validate.Range(0, LARGEST_ID)),
-        load_default=None,
         validate=validate.Length(1, 1000),
         metadata={"examples": [[7, 8]]},
     )
-    filter = fields.Nested(LetterFilter, load_default=None, metadata={"examples": [{"reason": "unprocessable"}]})
+    filter = fields.Nested(LetterFilter, metadata={"examples": [{"reason": "unprocessable"}]})
     fire_triggers = fields.Boolean(
         load_default=True,
         metadata={"description": "Let changes of segments send trigger events: they have not been sent yet."},
@@ -92,7 +86,7 @@ class ReplayLettersBody(Schema):
 
     @validates_schema
     def _not_everything(self, data: dict[str, Any], **_: Any) -> None:
-        if data["ids"] is None and all(value is None for value in (data["filter"] or {}).values()):
+        if "ids" not in data and not data.get("filter"):
             raise ValidationError("give `ids`, or at least one member of `filter`")
 
 
@@ -101,7 +95,7 @@ def list_dead_letters(query: dict[str, Any]) -> Page:
     """Dead letters, newest first."""
     wanted = report.Filter(**{name: value for name, value in query.items() if name not in ("cursor", "limit")})
     with current.services().database.read() as connection:
-        return report.dead_letters(connection, wanted, query["cursor"], query["limit"])
+        return report.dead_letters(connection, wanted, query.get("cursor"), query["limit"])
 
 
 @dead_letters.endpoint("GET", ONE, answers=LetterAnswer, refuses=(404,))
@@ -137,9 +131,9 @@ def discard_dead_letter(letter_id: int) -> Row:
 def replay_dead_letters(body: dict[str, Any]) -> Row:
     """Try open dead letters again: deliveries go back in line, contacts and trigger events to their sender."""
     services = current.services()
-    wanted = report.Filter(state="open", **(body["filter"] or {}))
+    wanted = report.Filter(state="open", **body.get("filter", {}))
     with services.database.read() as connection:
-        ids = report.ids(connection, wanted, body["ids"], _MOST_REPLAYED)
+        ids = report.ids(connection, wanted, body.get("ids"), _MOST_REPLAYED)
     return {"count": services.replay_dead_letters(ids, fire_triggers=body["fire_triggers"], now=current.now())}
 
 

@@ -18,7 +18,7 @@ ONE = f"/profiles/<int(max={LARGEST_ID}):profile_id>"
 
 
 def _identifier(description: str) -> fields.String:
-    return fields.String(load_default=None, validate=validate.Length(1, 320), metadata={"description": description})
+    return fields.String(validate=validate.Length(1, 320), metadata={"description": description})
 
 
 class ProfileQuery(PageQuery):
@@ -135,15 +135,15 @@ class VerdictList(Schema):
 @profiles.endpoint("GET", "/profiles", query=ProfileQuery, answers=page_of(ProfileSummary, "ProfilePage"))
 def list_profiles(query: dict[str, Any]) -> Page:
     """Profiles, newest first, found by any identifier."""
-    wanted = {kind: [query[kind]] for kind in report.KINDS if query[kind] is not None}
+    wanted = {kind: [query[kind]] for kind in report.KINDS if kind in query}
     if "email" in wanted:
         wanted["email"] = [query["email"].strip().lower()]
     if "phone" in wanted:
         wanted["phone"] = ["+" + "".join(digit for digit in query["phone"] if digit in "0123456789")]
     if "customer_id" in wanted:
-        wanted["customer_id"] = _customer_ids(query["customer_id"], query["source"])
+        wanted["customer_id"] = _customer_ids(query["customer_id"], query.get("source"))
     with current.services().database.read() as connection:
-        return report.search(connection, wanted, query["q"], query["cursor"], query["limit"])
+        return report.search(connection, wanted, query.get("q"), query.get("cursor"), query["limit"])
 
 
 @profiles.endpoint("GET", ONE, answers=ProfileAnswer, refuses=(404,))
@@ -169,7 +169,7 @@ def get_profile_timeline(query: dict[str, Any], profile_id: int) -> Page:
         found = report.survivor(connection, profile_id)
         if found is None:
             raise not_found("profile")
-        return timeline.timeline(connection, found, query["cursor"], query["limit"])
+        return timeline.timeline(connection, found, query.get("cursor"), query["limit"])
 
 
 @profiles.endpoint("GET", f"{ONE}/segments", answers=VerdictList, refuses=(404,))

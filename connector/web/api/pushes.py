@@ -16,12 +16,12 @@ pushes = Noun("pushes", __name__, "What was sent to vendors, and what they said.
 class PushQuery(PageQuery):
     """Which part of the list of which pushes."""
 
-    destination = fields.String(load_default=None, validate=validate.Length(1, 320))
-    profile_id = fields.Integer(load_default=None, validate=validate.Range(0, LARGEST_ID))
-    kind = fields.String(load_default=None, validate=validate.OneOf(report.KINDS))
-    status = fields.String(load_default=None, validate=validate.OneOf(report.STATUSES))
-    since = Instant(load_default=None, metadata={"description": "At this instant or later."})
-    until = Instant(load_default=None, metadata={"description": "Before this instant."})
+    destination = fields.String(validate=validate.Length(1, 320))
+    profile_id = fields.Integer(validate=validate.Range(0, LARGEST_ID))
+    kind = fields.String(validate=validate.OneOf(report.KINDS))
+    status = fields.String(validate=validate.OneOf(report.STATUSES))
+    since = Instant(metadata={"description": "At this instant or later."})
+    until = Instant(metadata={"description": "Before this instant."})
 
 
 class PushAnswer(Schema):
@@ -43,4 +43,4 @@ def list_pushes(query: dict[str, Any]) -> Page:
     """Pushes, newest first."""
     wanted = report.Filter(**{name: value for name, value in query.items() if name not in ("cursor", "limit")})
     with current.services().database.read() as connection:
-        return report.pushes(connection, wanted, query["cursor"], query["limit"])
+        return report.pushes(connection, wanted, query.get("cursor"), query["limit"])

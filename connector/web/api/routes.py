@@ -59,7 +59,7 @@ class Noun(flask_smorest.Blueprint):  # type: ignore[misc]  # flask-smorest has 
 
     def __init__(self, name: str, module: str, description: str, *, prefix: str = "/api/v1") -> None:
         super().__init__(name, module, url_prefix=prefix or None, description=description)
-        self._protected = bool(prefix)
+        self._protected = prefix.startswith("/api/")
 
     def endpoint(
         self,
@@ -71,12 +71,16 @@ class Noun(flask_smorest.Blueprint):  # type: ignore[misc]  # flask-smorest has 
         body: type[marshmallow.Schema] | None = None,
         status: int = 200,
         content_type: str | None = None,
+        takes: str | None = None,
         also: Mapping[int, type[marshmallow.Schema]] = MappingProxyType({}),
         refuses: tuple[int, ...] = (),
     ) -> Callable[[View], View]:
-        """A decorator for the view of `method` and `rule`. The view is called with the loaded query, then the loaded
-        body, then the path's parts by name. `also` are further answers by status; `refuses` are the problems that
-        callers should expect (401 is added where a token is needed)."""
+        """A decorator for the view of `method` and `rule`, called with the loaded query, then the loaded body, then the
+        path's parts by name.
+
+        `takes` is the type of a body that the view reads itself; `also` are further answers by status; `refuses` are
+        the problems that callers should expect (401 is added where a token is needed).
+        """
 
         def declare(view: View) -> View:
             wrapped = self.response(status, answers, content_type=content_type)(view)
@@ -88,15 +92,13 @@ class Noun(flask_smorest.Blueprint):  # type: ignore[misc]  # flask-smorest has 
                 wrapped = self.arguments(body)(wrapped)
             if query is not None:
                 wrapped = self.arguments(query, location="query")(wrapped)
-            described = {"operationId": view.__name__} if self._protected else _open(view.__name__)
-            self.add_url_rule(rule, view.__name__, self.doc(**described)(wrapped), methods=[method])
+            if takes is not None:
+                wrapped = self.doc(requestBody={"required": True, "content": {takes: {"schema": {}}}})(wrapped)
+            wrapped = self.doc(operationId=view.__name__)(wrapped)
+            self.add_url_rule(rule, view.__name__, wrapped, methods=[method])
             return view
 
         return declare
-
-
-def _open(name: str) -> dict[str, Any]:
-    return {"operationId": name, "security": []}
 
 
 def _by_location(error: marshmallow.ValidationError) -> dict[str, Any]:

@@ -87,7 +87,7 @@ def list_segment_members(query: dict[str, Any], segment_id: str) -> Page:
     """Who is in a segment, by profile id, with why and since when."""
     _configured(segment_id)
     with current.services().database.read() as connection:
-        return report.members(connection, segment_id, query["cursor"], query["limit"])
+        return report.members(connection, segment_id, query.get("cursor"), query["limit"])
 
 
 def _configured(segment_id: str) -> SegmentConfig:

@@ -42,7 +42,6 @@ class PageQuery(Schema):
         load_default=50, validate=validate.Range(1, 200), metadata={"description": "How many at most."}
     )
     cursor = fields.String(
-        load_default=None,
         validate=validate.Length(1, 1000),
         metadata={"description": "`next` of the page before."},
     )
