@@ -1,5 +1,8 @@
 """What can go wrong with a vendor, by who or what must act. `reason` is a slug: metric label and dead-letter column."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 
 class DeliveryError(Exception):
     """A call to the vendor did not do what was asked."""
@@ -43,3 +46,13 @@ class Misconfigured(DeliveryError):
     """The settings given to the adapter cannot work; says what would be right."""
 
     reason = "misconfigured"
+
+
+@contextmanager
+def setting_up() -> Iterator[None]:
+    """Runs the body; what the vendor rejects there is Misconfigured: no item is at fault, somebody has to change the
+    settings or the account."""
+    try:
+        yield
+    except Rejected as error:
+        raise Misconfigured(error.message, reason=error.reason) from None

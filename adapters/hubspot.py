@@ -24,7 +24,7 @@ from adapters.destination import (
     Outcome,
     Settings,
 )
-from adapters.errors import DeliveryError, Rejected, Transient, Unauthorized
+from adapters.errors import DeliveryError, Misconfigured, Rejected, Transient, Unauthorized, setting_up
 from adapters.http import Answer, Fault, Http, Vendor, credential, judge
 from adapters.outcomes import Send, bisect, chunked, each, in_turn, not_there, outcome_of, refuse
 from adapters.rate_limit import Window
@@ -116,6 +116,7 @@ class HubSpot:
         self._zone = str(answer.data.get("timeZone") or "")
         return Account(self._portal, f"HubSpot {self._portal} {answer.data.get('accountType', '')}".strip())
 
+    @setting_up()
     def provision(self, fields: Sequence[FieldSpec], tags: Sequence[str]) -> list[str]:
         created = []
         defined = self._definitions(fresh=True)
@@ -164,6 +165,7 @@ class HubSpot:
                 self._custom_events = False  # the plan has none (Enterprise only): properties from here on
         return skipped + in_turn((cue_round, self._set_last_cue) for cue_round in _rounds(live))
 
+    @setting_up()
     def ensure_list(self, name: str, known_id: str | None) -> str:
         if known_id:
             answer = self._http.call("GET", f"{self._lists}/{quote(known_id, safe='')}", expect=(404,))
@@ -176,7 +178,7 @@ class HubSpot:
             answer = self._http.call("POST", self._lists, body=body)
         found = answer.at("list")
         if found.get("processingType", "MANUAL") == "DYNAMIC":
-            raise Rejected(f"HubSpot already has an active list named {name}: rename one", reason="list_taken")
+            raise Misconfigured(f"HubSpot already has an active list named {name}: rename one", reason="list_taken")
         return str(answer.at("list", "listId"))
 
     def update_list(self, list_id: str, memberships: Sequence[Membership]) -> list[Outcome]:
@@ -317,6 +319,7 @@ class HubSpot:
                 "idProperty": "email",
                 "inputs": [{"id": email} for email in some],
                 "properties": ["email", "hs_additional_emails"],
+                "propertiesWithHistory": [],
             }
             answer = self._http.call("POST", f"{self._contacts}/batch/read", body=body)
             for result in answer.data.get("results") or ():

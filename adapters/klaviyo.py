@@ -22,7 +22,7 @@ from adapters.destination import (
     Outcome,
     Settings,
 )
-from adapters.errors import DeliveryError, Rejected, Transient
+from adapters.errors import DeliveryError, Rejected, Transient, setting_up
 from adapters.http import Answer, Http, Vendor, credential, judge
 from adapters.outcomes import bisect, chunked, each, in_turn, not_there, refuse
 from adapters.rate_limit import Window
@@ -122,6 +122,7 @@ class Klaviyo:
             return each(self._pool, cues, self._event) if cues else []
         return in_turn((piece, self._events) for piece in chunked(cues, _JOB_EVENTS))
 
+    @setting_up()
     def ensure_list(self, name: str, known_id: str | None) -> str:
         if known_id and self._lists("id", known_id):
             return known_id
@@ -211,14 +212,15 @@ class Klaviyo:
             return _rejected(refused) + (self._import(rest) if rest else [])
         job = self._finished(answer.at("data", "id"))
         if not job["attributes"].get("failed_count"):
-            return [Outcome(item.key, "applied") for item in items]
+            return [Outcome(i.key, "applied", remote_id=i.change.remote_id) for i in items]
         refused = _by_item(self._import_errors(job["id"]), items)
         # With an id, the profile may only have been merged away. And when some profile failed and nobody says which,
         # each of the others has to answer for itself.
         unclear = None in refused or len(refused) < job["attributes"]["failed_count"]
         again = [i.change for i in items if (i.change.remote_id if i.key in refused else unclear)]
         settled = {change.key for change in again}
-        done = [Outcome(i.key, "applied") for i in items if i.key not in refused and i.key not in settled]
+        fine = [i for i in items if i.key not in refused and i.key not in settled]
+        done = [Outcome(i.key, "applied", remote_id=i.change.remote_id) for i in fine]
         done += [outcome for outcome in _rejected(refused) if outcome.key not in settled]
         return done + (each(self._pool, again, self._upsert) if again else [])
 

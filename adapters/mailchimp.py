@@ -26,7 +26,7 @@ from adapters.destination import (
     Outcome,
     Settings,
 )
-from adapters.errors import DeliveryError, Misconfigured, Rejected, Transient
+from adapters.errors import DeliveryError, Misconfigured, Rejected, Transient, setting_up
 from adapters.http import Answer, Fault, Http, Vendor, credential, judge
 from adapters.outcomes import Send, bisect, chunked, each, in_turn, not_there, outcome_of, refuse
 from adapters.values import instant, slug, text
@@ -105,6 +105,7 @@ class Mailchimp:
         root = self._http.call("GET", "/3.0/", query={"fields": "account_id,account_name"})
         return Account(str(root.at("account_id")), str(root.data.get("account_name") or ""))
 
+    @setting_up()
     def provision(self, fields: Sequence[FieldSpec], tags: Sequence[str]) -> list[str]:
         there = self._merge_fields(fresh=True)
         missing = []
@@ -165,6 +166,7 @@ class Mailchimp:
     def send(self, cues: Sequence[Cue]) -> list[Outcome]:
         return each(self._pool, cues, self._event) if cues else []
 
+    @setting_up()
     def ensure_list(self, name: str, known_id: str | None) -> str:
         # A tag is a static segment under another name: the list of a segment and a tag named alike are one object.
         if known_id:
@@ -435,7 +437,7 @@ def _from_result(member: _Member, result: Mapping[str, Any] | None) -> Outcome:
 
 def _applied(member: _Member, data: Mapping[str, Any]) -> Outcome:
     message = f"cut to {_TEXT_BYTES} bytes: {', '.join(member.cut)}" if member.cut else ""
-    remote_id = data.get("contact_id") or data.get("id")
+    remote_id = data.get("contact_id") or data.get("id") or member.change.remote_id
     return Outcome(member.key, "applied", message=message, remote_id=str(remote_id) if remote_id else None)
 
 
