@@ -1,4 +1,4 @@
-"""`storecue doctor`: one line for each thing that must be right, with a fix where it is not. It leaves nothing behind."""
+"""`storecue doctor`: a line for each thing that must be right, with a fix where it is not. It leaves nothing behind."""
 
 import http.client
 import importlib.metadata
@@ -209,7 +209,8 @@ class _Scene:
             except ConfigurationError as error:
                 fix = "set it where StoreCue is started, then restart" if is_reference(secret) else "enter it anew"
                 yield Check("secrets", False, f"{place}: {error.message}", fix)
-        yield Check("secrets", True, f"{count} can be read")
+        if count:
+            yield Check("secrets", True, f"{count} can be read")
 
     # --- time --------------------------------------------------------------------------------------------------------
 
@@ -283,8 +284,8 @@ class _Scene:
         name = f"destination {config.name}"
         try:
             credentials = {key: self.vault.resolve(secret) for key, secret in config.credentials.items()}
-        except ConfigurationError as error:
-            return Check(name, False, f"not tried: {error.message}", "see the line about this secret above")
+        except ConfigurationError:
+            return Check(name, False, "not tried: its credentials cannot be read", "see the lines on secrets above")
         try:
             account = self.connect(config, credentials)
             try:

@@ -50,7 +50,10 @@ def _defaults(kind: str, name: str, definition: Mapping[str, Json], kinds: Kinds
 
 
 class _Dumper(yaml.SafeDumper):
-    """Quotes whatever YAML 1.1 or 1.2 would not read as a text, and writes no aliases."""
+    """Quotes whatever YAML 1.1 or 1.2 would not read as a text, indents lists, and writes no aliases."""
+
+    def increase_indent(self, flow: bool = False, indentless: bool = False) -> None:
+        super().increase_indent(flow, False)
 
     def ignore_aliases(self, data: object) -> bool:
         return True
