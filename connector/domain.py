@@ -65,7 +65,7 @@ class Entity:
 
     `data` by kind (every key optional unless said; money is a number in major units of the shop's currency):
     customer: first_name, last_name, email, phone, tags (list, only where the payload has them), locale, country, city,
-        created_at, state, verified_email, note, tax_exempt
+        created_at (RFC 3339), state, verified_email, note, tax_exempt
     order: total (required), currency, placed_at (required, ms), cancelled_at (ms), test (bool), name, checkout_token,
         cart_token, products (list of product ids), financial_status, fulfillment_status
     refund: order_id (required), amount (required), at (required, ms)

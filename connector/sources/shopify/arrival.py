@@ -1,5 +1,6 @@
 """What is known of a delivery besides its body: whose it is, when it came, in which currency its shop counts."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -8,6 +9,8 @@ from connector.clock import Millis
 from connector.domain import Delivery, Identifier, StoreInfo
 from connector.errors import UnprocessableEvent
 from connector.sources.instants import happened_at, read_instant, version_at
+
+_HOST = re.compile(r"[A-Za-z0-9][A-Za-z0-9.-]{0,252}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +38,7 @@ class Arrival:
             topic=delivery.topic,
             received_at=delivery.received_at,
             triggered_at=_instant(headers.get("shopify-triggered-at")),
-            domain=headers.get("shopify-shop-domain", ""),
+            domain=domain if _HOST.fullmatch(domain := headers.get("shopify-shop-domain", "")) else "",
             resource_id=headers.get("shopify-resource-id", ""),
             currency=store.currency,
             test=headers.get("shopify-test") == "true",

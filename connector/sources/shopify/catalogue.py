@@ -1,6 +1,7 @@
 """products/*, collections/*, shop/update and app/uninstalled: things of the shop, about nobody."""
 
 from typing import Any
+from urllib.parse import quote
 
 from connector.domain import Entity, Json, Normalised
 from connector.sources.shopify.arrival import Arrival, is_stub, record_id
@@ -76,4 +77,4 @@ def _shop(body: Any, arrival: Arrival, *, installed: bool) -> Normalised:
 
 
 def _url(arrival: Arrival, path: str, handle: str | None) -> str | None:
-    return f"https://{arrival.domain}/{path}/{handle}" if arrival.domain and handle else None
+    return f"https://{arrival.domain}/{path}/{quote(handle)}" if arrival.domain and handle else None

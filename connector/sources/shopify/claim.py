@@ -51,24 +51,18 @@ _CLIENT = _search("client", b'"clientId"', _TOKEN)
 _CART = _search("cart", b'"token"', _TOKEN)
 _GID_TAIL = rb'\\?/(\d{1,20})"'
 
+# Shopify may escape slashes, so what is searched for begins with one.
 _CUSTOMER = (
-    _search("customer", b"shopify/Customer", _GID_TAIL),
-    _search("customer", rb"shopify\/Customer", _GID_TAIL),
-    _search("customer", b'"customer"', rb'\s*:\s*\{[^{}]{0,2000}?"id"' + _NUMBER),
-    _search("customer", b'"customer_id"', _NUMBER),
-    _search("customer", b'"customerId"', _NUMBER),
+    _search("customer", b"/Customer", _GID_TAIL),
+    _search("customer", b'"customer', rb'(?:_id"|Id"|"\s*:\s*\{[^{}]{0,2000}?"id")' + _NUMBER),
 )
-_EMAIL = (
-    _search("email", b'email"', _ADDRESS),
-    _search("email", b'email_address"', _ADDRESS),
-)
+_EMAIL = _search("email", b"email", b'(?:_address)?"' + _ADDRESS)
 _BASKET = (
     _search("cart", b'"cart_token"', _TOKEN),
     _search("checkout", b'"checkout_token"', _TOKEN),
 )
 _ORDER = (
-    _search("order", b"shopify/Order", _GID_TAIL),
-    _search("order", rb"shopify\/Order", _GID_TAIL),
+    _search("order", b"/Order", _GID_TAIL),
     _search("order", b'"order_id"', _NUMBER),
 )
 _THING = _search("thing", b'"id"', _NUMBER)
@@ -124,7 +118,7 @@ def _searches(topic: str) -> Iterator[_Search]:
     yield from _FIRST.get(topic, ())
     yield from _CUSTOMER
     yield from _AFTER_CUSTOMER.get(family, ())
-    yield from _EMAIL
+    yield _EMAIL
     yield from _BASKET
     yield from _AFTER_BASKET.get(family, ())
     yield from _ORDER

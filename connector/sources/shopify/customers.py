@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any, get_args
 
-from connector.clock import Millis
+from connector.clock import Millis, isoformat
 from connector.domain import Channel, Consent, ConsentState, Entity, Identifier, Json, Normalised, TagChange
 from connector.errors import UnprocessableEvent
 from connector.sources.contacts import read_email, read_phone
@@ -127,7 +127,7 @@ def entity(found: Mapping[str, Any], as_of: Millis, locale: str | None = None) -
     if "phone" in found:
         data["phone"] = read_phone(found["phone"], _country(found))
     if (found.get("created_at") or 0) >= OLDEST:
-        data["created_at"] = min(found["created_at"], as_of)
+        data["created_at"] = isoformat(min(found["created_at"], as_of))  # a trait, and traits have no other dates
     if "tags" in found:
         data["tags"] = found["tags"] or []
     address = found.get("default_address")
