@@ -88,9 +88,10 @@ class Shop:
             self._begin(at, self._past_order(person, end_ms))
         for person in self._random.sample(self.people, len(self.people) // 3):
             self._begin(self._between(max(start_ms, end_ms - 2 * DAY), end_ms - MINUTE), self._past_visit(person))
-        for person in self._random.sample(self.people, len(self.people) // 12):
-            # The youngest of these come of age, thirty minutes old, in the minutes after `end_ms`.
-            self._begin(self._between(end_ms - 90 * MINUTE, end_ms - 29 * MINUTE), self._past_checkout(person))
+        for number, person in enumerate(self._random.sample(self.people, len(self.people) // 10)):
+            # Every other one comes of age, half an hour old, in the minute after `end_ms`.
+            oldest = end_ms - (30 if number % 2 else 90) * MINUTE
+            self._begin(self._between(oldest, end_ms - 29 * MINUTE), self._past_checkout(person))
         while self._steps and self._steps[0][0] < end_ms:
             yield from self._advance()
         self._steps.clear()

@@ -4,7 +4,7 @@ import random
 import re
 import threading
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Self
@@ -65,7 +65,8 @@ class FakeVendor:
     """One account of one vendor on loopback. Use as a context manager, or `start` and `close`.
 
     clock: what rate windows, jobs and the journal go by. rate_limits: False switches the vendor's limits off.
-    keep_bodies: True keeps request bodies in the journal.
+    keep_bodies: True keeps request bodies in the journal. `touched` holds the latest writes to contacts: when (epoch
+    seconds) and whose e-mail.
     """
 
     vendor = "vendor"
@@ -86,6 +87,7 @@ class FakeVendor:
         self.keep_bodies = keep_bodies
         self.lock = threading.RLock()
         self.requests: list[Recorded] = []
+        self.touched: deque[tuple[float, str]] = deque(maxlen=10_000)
         self._routes = tuple(self.routes())
         self._server: Server | None = None
 
@@ -179,6 +181,11 @@ class FakeVendor:
         except Refusal as refusal:
             return refusal.response
         return Response(response.status, response.body, {**headers, **response.headers}, response.media_type)
+
+    def touch(self, email: str | None) -> None:
+        """Notes that a contact was written to."""
+        if email:
+            self.touched.append((self.clock.time(), email))
 
     def counts(self) -> Counter[int]:
         """Requests by status."""

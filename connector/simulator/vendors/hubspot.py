@@ -342,6 +342,7 @@ class FakeHubSpot(FakeVendor):
                 contact.properties[name] = kept
             else:
                 contact.properties.pop(name, None)
+        self.touch(contact.properties.get("email"))
         return contact
 
     def _check_unique(self, properties: Mapping[str, str], contact: _Contact | None) -> None:

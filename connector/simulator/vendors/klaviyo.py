@@ -286,6 +286,7 @@ class FakeKlaviyo(FakeVendor):
             self._profiles[profile.id] = profile
         self._change(profile, attributes, data)
         profile.updated = now
+        self.touch(profile.attributes.get("email"))
         return profile, created
 
     def _check_identifiers(self, id_: str | None, attributes: Mapping[str, Any]) -> None:

@@ -319,6 +319,7 @@ class FakeMailchimp(FakeVendor):
         self._keep_extra(member, body)
 
     def _keep_extra(self, member: _Member, body: Mapping[str, Any]) -> None:
+        self.touch(member.email)
         known = ("email_address", "status", "status_if_new", "merge_fields", "tags")
         member.extra.update({name: value for name, value in body.items() if name not in known})
 
@@ -423,6 +424,7 @@ class FakeMailchimp(FakeVendor):
                 self._tag(member, tag["name"])
             else:
                 member.tags.discard(tag["name"])
+        self.touch(member.email)
         return Response(204)
 
     def _read_segments(self, request: Request, _: Mapping[str, str]) -> Response:
