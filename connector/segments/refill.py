@@ -82,10 +82,7 @@ def step(tx: Connection, ruleset: RuleSet, segment: str, now: Millis, size: int)
     where = {"segment": segment, "lo": position, "hi": hi}
     condition = ruleset.conditions.get(segment)
     done = hi >= last
-    if condition is None:
-        flipped = _clear(tx, where)
-    else:
-        flipped = _fill(tx, statement(condition, now), where, now)
+    flipped = _clear(tx, where) if condition is None else _fill(tx, statement(condition, now), where, now)
     if done and condition is None:
         tx.execute(text(_FINISH_REMOVED), {"segment": segment})
     else:

@@ -109,10 +109,9 @@ def _figure(query: Query, aggregate: Aggregate, alone: bool) -> str:
     tests = [] if alone else [f"e.name = {query.bind(aggregate.rows.name)}"]
     if aggregate.floor is not None and aggregate.floor != _common_floor(query):
         tests.append(f"e.at > {query.bind(aggregate.floor)}")
-    if not aggregate.future:
-        tests.append(f"e.at <= {query.bind(query.now)}")
+    # Someone without events is one line of nulls, which no figure may take for an event.
+    tests.append("e.at IS NOT NULL" if aggregate.future else f"e.at <= {query.bind(query.now)}")
     if not alone and aggregate.rows.test:
         tests.append(aggregate.rows.test)
     # DISTINCT stands inside the parentheses of its function, and the CASE behind it.
-    value = f"CASE WHEN {' AND '.join(tests)} THEN {aggregate.value} END" if tests else aggregate.value
-    return aggregate.function.format(value)
+    return aggregate.function.format(f"CASE WHEN {' AND '.join(tests)} THEN {aggregate.value} END")

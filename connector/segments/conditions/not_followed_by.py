@@ -141,6 +141,8 @@ def read(place: Place, rule: Mapping[str, Json]) -> NotFollowedBy:
     follower = rule["not_followed_by"]
     if not isinstance(follower, str) or not follower:
         raise place.at("not_followed_by").wrong("not_followed_by is the name of an event, such as Order Completed")
+    if follower == event:
+        raise place.at("not_followed_by").wrong("not_followed_by names another event than event does")
     same = (
         name(place.at("same"), rule["same"], "same is the property both events share: it") if "same" in rule else None
     )
