@@ -260,7 +260,11 @@ class _Scene:
             ("delivery log", self.settings.inbox_url, self.inbox),
         ):
             path = _path(url)
-            if path is not None and database is None:
+            if path is None and database is None:
+                yield Check(
+                    name, False, "DATABASE_URL names a kind of database that is not supported", "unset DATABASE_URL"
+                )
+            elif path is not None and database is None:
                 yield Check(name, True, f"{path} is not there yet; `storecue up` makes it")
             elif path is not None and database is not None:
                 yield _sound(name, path, database)

@@ -1,4 +1,4 @@
-"""The secrets of a configuration, all of them at once: found, encrypted for keeping, and opened for use."""
+"""The secrets of a configuration, all of them at once: found, and encrypted for keeping."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -66,21 +66,6 @@ def sealed(wanted: Configuration, current: Configuration, vault: Vault) -> Confi
 def rotated(configuration: Configuration, vault: Vault) -> Configuration:
     """The configuration with each encrypted secret under the vault's newest key."""
     return with_secrets(configuration, lambda _, secret: vault.rotate(secret) if is_encrypted(secret) else secret)
-
-
-def resolved(configuration: Configuration, vault: Vault) -> Configuration:
-    """The configuration with every secret in the clear, for use in memory only.
-
-    Raises ConfigurationError that names the place, the reference and who must act.
-    """
-
-    def resolve(place: str, secret: str) -> str:
-        try:
-            return vault.resolve(secret)
-        except ConfigurationError as error:
-            raise ConfigurationError(f"{place}: {error.message}", reason=error.reason) from None
-
-    return with_secrets(configuration, resolve)
 
 
 def _holder(place: str) -> str:

@@ -246,6 +246,10 @@ class TestClock:
 
 
 class TestStorage:
+    def test_a_database_that_is_not_supported(self, place):
+        place.settings = replace(place.settings, database_url="mysql://root:canary@db/storecue")
+        assert place.faults()["database"].fix == "unset DATABASE_URL"
+
     def test_little_room(self, place):
         place.free = ENOUGH_BYTES - 1
         assert place.faults()["disk"].message.startswith("1.0 GiB free")
