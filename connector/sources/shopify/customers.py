@@ -65,12 +65,15 @@ def merged(body: Any, arrival: Arrival) -> Normalised:
 
 
 def redacted(body: Any, arrival: Arrival) -> Normalised:
-    """customers/redact: forget this person, known by id or by e-mail alone."""
+    """customers/redact: forget this person, known by id or by e-mail alone.
+
+    Not authoritative: an e-mail that is another customer's by now stays theirs, and a phone is no ground to erase on.
+    """
     found = REDACT(body).get("customer") or {}
-    who = _who(arrival, found.get("id"), found.get("email"), found.get("phone"))
+    who = _who(arrival, found.get("id"), found.get("email"), None)
     if not who:
         raise UnprocessableEvent("/customer: neither an id nor an e-mail", reason="nobody")
-    return Normalised(identifiers=who, authoritative=True, forget=True)
+    return Normalised(identifiers=who, forget=True)
 
 
 def tagged(body: Any, arrival: Arrival) -> Normalised:

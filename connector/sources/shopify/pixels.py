@@ -18,7 +18,8 @@ from connector.sources.fields import Part, Parts, Reader, Value, instant, money,
 from connector.sources.shopify.arrival import Arrival
 from connector.sources.shopify.carts import cart_total, checkout_started
 from connector.sources.shopify.line_items import known
-from connector.sources.shopify.schemas import MOST_PRODUCTS, id_
+from connector.sources.shopify.schemas import MOST_PRODUCTS
+from connector.sources.shopify.values import id_
 
 
 class _Money(Schema):

@@ -1,78 +1,13 @@
 """The used fields of Shopify's bodies, API versions 2023-07 to 2026-10: unknown fields pass, wrong types do not."""
 
-import re
-from typing import Any, NamedTuple
-
 from marshmallow import Schema
 
-from connector.sources.fields import (
-    Part,
-    Parts,
-    Reader,
-    Unreadable,
-    Value,
-    flag,
-    instant,
-    money,
-    text,
-    texts,
-    token_text,
-    whole,
-)
+from connector.sources.fields import Part, Parts, Reader, Value, flag, instant, money, text, texts, token_text, whole
+from connector.sources.shopify.values import gid, id_, money_bag
 
 MOST_PRODUCTS = 100
 """Line items read of one order, checkout or cart: the rest is in the shop, not in an event's properties."""
 _MOST_PARTS = 250
-
-_GID = re.compile(r"gid://shopify/[A-Za-z]+/([0-9]{1,20})(?:\?.*)?")
-
-
-def gid(value: Any) -> str | None:
-    """The number of a global id; None for other texts, since anonymised bodies have an address here."""
-    match = _GID.fullmatch(text(value))
-    return match[1] if match else None
-
-
-def id_(value: Any) -> str | None:
-    """A numeric id as text, from an integer, digits or a gid; None for a float, which has lost its last digits."""
-    if type(value) is int and value > 0:
-        return str(value)
-    if type(value) is str:
-        if value.isdecimal() and value.isascii() and len(value) <= 20:
-            return value
-        if number := gid(value):
-            return number
-        if not value:
-            return None
-    if type(value) is float:
-        return None
-    raise Unreadable("bad_id", "must be a whole number of up to 64 bits")
-
-
-class Price(NamedTuple):
-    """A money bag: what it is in the shop's currency, and what the buyer saw."""
-
-    shop: float | None
-    currency: str | None
-    presentment: float | None
-    presentment_currency: str | None
-
-
-def money_bag(value: Any) -> Price:
-    """A `..._set` of shop and presentment money."""
-    if type(value) is not dict:
-        raise Unreadable("bad_money", "must be an object with shop_money")
-    shop, presentment = value.get("shop_money"), value.get("presentment_money")
-    return Price(*_amount(shop), *_amount(presentment))
-
-
-def _amount(value: Any) -> tuple[float | None, str | None]:
-    if value is None:
-        return None, None
-    if type(value) is not dict:
-        raise Unreadable("bad_money", "must be an object with amount and currency_code")
-    amount, currency = value.get("amount"), value.get("currency_code")
-    return None if amount is None else money(amount), None if currency is None else text(currency)
 
 
 class _Address(Schema):
@@ -182,7 +117,7 @@ class _RefundFields(Schema):
     transactions = Parts(_Transaction, most=_MOST_PARTS)
 
 
-class _OrderFields(Schema):
+class OrderFields(Schema):
     id = Value(id_)
     admin_graphql_api_id = Value(gid)
     name = Value(text)
@@ -341,7 +276,6 @@ class _MergeFields(Schema):
 class _RedactedCustomer(Schema):
     id = Value(id_)
     email = Value(text)
-    phone = Value(text)
 
 
 class _RedactFields(Schema):
@@ -355,7 +289,7 @@ WHATSAPP_CONSENT = Reader(_WhatsAppConsent)
 TAGS = Reader(_TagsFields)
 MERGE = Reader(_MergeFields)
 REDACT = Reader(_RedactFields)
-ORDER = Reader(_OrderFields)
+ORDER = Reader(OrderFields)
 ORDER_EDIT = Reader(_OrderEditFields)
 REFUND = Reader(_RefundFields)
 CHECKOUT = Reader(_CheckoutFields)
