@@ -16,14 +16,14 @@ from connector.sources.shopify.arrival import Arrival
 _DEEPEST = 24
 _HUMP = re.compile(r"(?<=[a-z0-9])([A-Z])")
 
-# By resource: the key of its data, who reads it, who reads its deletion.
+# By resource, which is also the key of its data: who reads it, and who reads its deletion.
 _Handler = Callable[[Any, Arrival], Normalised]
-_RESOURCES: dict[str, tuple[str, _Handler, _Handler | None]] = {
-    "customer": ("customer", customers.customer, customers.customer_deleted),
-    "order": ("order", orders.order, orders.order_deleted),
-    "refund": ("refund", orders.refund, None),
-    "product": ("product", catalogue.product, catalogue.product_deleted),
-    "collection": ("collection", catalogue.collection, catalogue.collection_deleted),
+_RESOURCES: dict[str, tuple[_Handler, _Handler | None]] = {
+    "customer": (customers.customer, customers.customer_deleted),
+    "order": (orders.order, orders.order_deleted),
+    "refund": (orders.refund, None),
+    "product": (catalogue.product, catalogue.product_deleted),
+    "collection": (catalogue.collection, catalogue.collection_deleted),
 }
 
 # GraphQL's names for what the classic bodies call otherwise, after snake case.
@@ -44,19 +44,17 @@ _BY_ID = {"product", "variant", "order"}
 _LOWER = {"financial_status", "fulfillment_status", "state", "cancel_reason", "kind", "status"}
 
 
-def event(body: Any, arrival: Arrival) -> Normalised:
+def event(body: dict[str, Any], arrival: Arrival) -> Normalised:
     """What one Event means, or `thin_event` when its data does not say."""
-    if not isinstance(body, dict):
-        raise UnprocessableEvent("/: must be an object", reason="bad_type")
     resource, _, action = arrival.topic.lower().partition("/")
     if resource not in _RESOURCES:
         return Normalised(skipped="unknown_topic")
-    key, handler, deletion = _RESOURCES[resource]
+    handler, deletion = _RESOURCES[resource]
     if action == "delete":
-        gid = arrival.resource_id or _variable(body, f"{key}Id")
+        gid = arrival.resource_id or _variable(body, f"{resource}Id")
         return deletion({"id": gid}, arrival) if gid and deletion else Normalised(skipped="thin_event")
     data = body.get("data")
-    found = data.get(key) if isinstance(data, dict) else None
+    found = data.get(resource) if isinstance(data, dict) else None
     if not isinstance(found, dict) or not found.get("id"):
         return Normalised(skipped="thin_event")
     meant = handler(_classic(found, 0), arrival)
