@@ -5,6 +5,7 @@ from typing import Literal, NamedTuple
 
 from connector.clock import Millis
 from connector.domain import Verdict
+from connector.segments.evaluate import Answer
 
 
 class Row(NamedTuple):
@@ -27,7 +28,7 @@ class MembershipChange(NamedTuple):
     row: Row | None
 
 
-def changes(before: Mapping[str, Row], verdicts: Mapping[str, Verdict], now: Millis) -> list[MembershipChange]:
+def changes(before: Mapping[str, Row], verdicts: Mapping[str, Verdict | Answer], now: Millis) -> list[MembershipChange]:
     """What to store and to tell, in the order of the verdicts. Nobody is stored as out without an instant to look
     again. Rows of segments without a verdict are left to refill."""
     found: list[MembershipChange] = []
