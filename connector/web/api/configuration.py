@@ -2,7 +2,7 @@
 
 from typing import Any
 
-import orjson
+from flask import request
 from marshmallow import INCLUDE, Schema, fields, validate
 
 from connector.config import store
@@ -76,23 +76,23 @@ def get_configuration() -> Row:
 
 
 @configuration.endpoint("PUT", "/configuration", body=ConfigurationFile, answers=PlanAnswer)
-def put_configuration(body: dict[str, Any]) -> Row:
+def put_configuration(_body: dict[str, Any]) -> Row:
     """Make this the configuration in force, all of it or nothing. Answers with what was changed."""
     services = current.services()
-    return _plan(store.apply(services.database, services.vault, _read(body), current.now()))
+    return _plan(store.apply(services.database, services.vault, _read(), current.now()))
 
 
 @configuration.endpoint("POST", "/configuration/plan", body=ConfigurationFile, answers=PlanAnswer)
-def plan_configuration(body: dict[str, Any]) -> Row:
+def plan_configuration(_body: dict[str, Any]) -> Row:
     """What putting this configuration would change. Changes nothing."""
     services = current.services()
-    return _plan(store.plan(services.database, services.vault, _read(body)))
+    return _plan(store.plan(services.database, services.vault, _read()))
 
 
-def _read(body: dict[str, Any]) -> Configuration:
-    """The configuration that a body means. JSON is YAML, so the file's reader checks its size and depth as well."""
-    written = {("fields" if name == "fields_" else name): value for name, value in body.items()}
-    return configuration_from(parse(orjson.dumps(written), origin="configuration"))
+def _read() -> Configuration:
+    """The configuration in the body, which is JSON, as the schema found. JSON is YAML: the file's own reader
+    says where something is wrong, and bounds depth and size."""
+    return configuration_from(parse(request.get_data(), origin="configuration"))
 
 
 def _exported(configured: Configuration) -> Row:
