@@ -74,13 +74,13 @@ class Demo:
     def __init__(self, setup_dir: Path, seed: int, rate: float, start_connector: StartConnector) -> None:
         self._data_dir = setup_dir
         self._start_connector = start_connector
-        self._fakes: tuple[FakeVendor, ...] = _fakes(seed)
+        self.fakes: tuple[FakeVendor, ...] = _fakes(seed)
         self._shop = Shop(
             seed, people=240, secret=_SECRET, pace=PACE, sessions_per_hour=rate / DELIVERIES_PER_VISIT * 3600
         )
         self._stopping = threading.Event()
         self._url = ""
-        self.watch = Watch(self._fakes, time.monotonic())
+        self.watch = Watch(self.fakes, time.monotonic())
         self.tally = Tally()
         self.stage = "starting"
 
@@ -89,7 +89,7 @@ class Demo:
         ends = None if duration_s is None else self.watch.began + duration_s
         with contextlib.ExitStack() as stack:
             stack.callback(self.watch.close)
-            for fake in self._fakes:
+            for fake in self.fakes:
                 stack.enter_context(fake)
             look()
             running = stack.enter_context(self._start_connector(self._setup()))
@@ -185,7 +185,7 @@ class Demo:
 
     def _setup(self) -> DemoSetup:
         file = self._data_dir / "storecue.yaml"
-        file.write_text(configuration({fake.vendor: fake.url for fake in self._fakes}), encoding="utf-8")
+        file.write_text(configuration({fake.vendor: fake.url for fake in self.fakes}), encoding="utf-8")
         return DemoSetup(self._data_dir, file, _KEYS)
 
 

@@ -347,14 +347,14 @@ class FakeKlaviyo(FakeVendor):
         if "filter" in request.query:
             name, values = self._filter(request, "profile")
             known = [self._profiles.get(v if name == "id" else self._by[name].get(v, "")) for v in values]
-            return self._answer(200, {"data": [self._shown(p) for p in known if p], "links": _links(request)})
-        return self._page(request, [self._shown(profile) for profile in self._profiles.values()])
+            return self._page(request, [_sparse(self._shown(p), request) for p in known if p])
+        return self._page(request, [_sparse(self._shown(profile), request) for profile in self._profiles.values()])
 
-    def _read_profile(self, _: Request, parts: Mapping[str, str]) -> Response:
+    def _read_profile(self, request: Request, parts: Mapping[str, str]) -> Response:
         profile = self._profiles.get(parts["id"])
         if profile is None:
             return self.failure(404, f"A profile with id {parts['id']} does not exist.")
-        return self._answer(200, {"data": self._shown(profile)})
+        return self._answer(200, {"data": _sparse(self._shown(profile), request)})
 
     def _forget(self, request: Request, _: Mapping[str, str]) -> Response:
         data = request.json["data"]["attributes"]["profile"]["data"]
@@ -661,6 +661,14 @@ def _patch(properties: dict[str, Any], patch: Mapping[str, Any]) -> None:
         properties[key] = [item for item in _as_list(properties.get(key)) if item not in gone]
     for key in _as_list(patch.get("unset")):
         properties.pop(key, None)
+
+
+def _sparse(profile: dict[str, Any], request: Request) -> dict[str, Any]:
+    """The profile with only the attributes that `fields[profile]` names, when it is given."""
+    if "fields[profile]" not in request.query:
+        return profile
+    wanted = request.query["fields[profile]"].split(",")
+    return profile | {"attributes": {name: profile["attributes"].get(name) for name in wanted}}
 
 
 def _as_list(value: Any) -> list[Any]:

@@ -176,6 +176,13 @@ class FakeMailchimp(FakeVendor):
             with self.lock:
                 self._in_progress -= 1
 
+    def answered(self, request: Request) -> Response:
+        response = super().answered(request)
+        if response.status == 200 and "fields" in request.query and isinstance(response.body, dict):
+            wanted = [name.split(".") for name in request.query["fields"].split(",")]
+            return Response(200, _only(response.body, wanted), response.headers, response.media_type)
+        return response
+
     def admit(self, request: Request, found: Route | None) -> Mapping[str, str]:
         if self.rate_limits and self._in_progress > SIMULTANEOUS:
             raise Refusal(Response(429))
@@ -650,6 +657,16 @@ class FakeMailchimp(FakeVendor):
         if not wanted.isdigit() or not offset.isdigit() or int(wanted) > 1000:
             raise Refusal(self._invalid(("count", "This value should be between 0 and 1000.")))
         return items[int(offset) : int(offset) + int(wanted)], len(items)
+
+
+def _only(value: Any, wanted: Sequence[Sequence[str]]) -> Any:
+    """The parts of a JSON value that the dotted names of `fields` ask for; a name alone asks for all below it."""
+    if isinstance(value, list):
+        return [_only(item, wanted) for item in value]
+    if not isinstance(value, dict) or any(not path for path in wanted):
+        return value
+    below = {key: [path[1:] for path in wanted if path[0] == key] for key in value}
+    return {key: _only(held, below[key]) for key, held in value.items() if below[key]}
 
 
 def _item_error(email: str, error: str, code: str, name: str = "", message: str = "") -> dict[str, str]:

@@ -224,6 +224,8 @@ def test_profiles_are_read_by_filter_and_id(call):
     assert [item["attributes"]["email"] for item in some.json()["data"]] == ["ada@example.com"]
     assert call("GET", f"/api/profiles/{one[0]['id']}").json()["data"] == one[0]
     assert call("GET", "/api/profiles", params={"filter": "email=bob"}).status_code == 400
+    sparse = call("GET", f"/api/profiles/{one[0]['id']}", params={"fields[profile]": "email"}).json()["data"]
+    assert sparse["attributes"] == {"email": "bob@example.com"}
     page = call("GET", "/api/profiles", params={"page[size]": 2}).json()
     assert len(page["data"]) == 2
     rest = requests.get(page["links"]["next"], headers=HEADERS, timeout=5).json()

@@ -240,3 +240,11 @@ def test_eleventh_request_at_once_gets_a_bare_429(mailchimp):
         thread.join()
     assert (429, b"") in statuses
     assert statuses.count((200, b"{")) <= 10
+
+
+def test_fields_cut_the_answer_down(call):
+    put(call)
+    call("POST", f"{LIST}/segments", {"name": "vip", "static_segment": []})
+    query = {"fields": "segments.name,total_items"}
+    assert call("GET", f"{LIST}/segments", params=query).json() == {"segments": [{"name": "vip"}], "total_items": 1}
+    assert call("GET", f"{LIST}/members", params={"fields": "list_id"}).json() == {"list_id": "a1b2c3d4e5"}

@@ -1,0 +1,242 @@
+"""The real adapters against the fake vendors: what they send is taken, and the accounts show what was asked for."""
+
+import pytest
+
+from adapters import DESTINATIONS
+from adapters.destination import Change, Cue, FieldSpec, Membership, Settings
+from adapters.errors import Transient, Unauthorized
+from connector.clock import parse_instant
+from connector.simulator.vendors import FakeHubSpot, FakeKlaviyo, FakeMailchimp
+
+AT = parse_instant("2026-11-21T10:00:00Z")
+FIELDS = (
+    FieldSpec("total_spent", "number", "Total spent"),
+    FieldSpec("favourite", "text", "Favourite product"),
+    FieldSpec("last_order_at", "datetime", "Last order at"),
+    FieldSpec("member", "boolean", "Member"),
+)
+TAGS = ("lapsed", "vip")
+CREDENTIALS = {
+    "klaviyo": {"api_key": "pk_test"},
+    "hubspot": {"access_token": "pat-test"},
+    "mailchimp": {"api_key": "abc-us21"},
+}
+FAKES = {
+    "klaviyo": lambda clock: FakeKlaviyo(api_key="pk_test", clock=clock, keep_bodies=True),
+    "hubspot": lambda clock: FakeHubSpot(access_token="pat-test", plan="enterprise", clock=clock, keep_bodies=True),
+    "mailchimp": lambda clock: FakeMailchimp(api_key="abc-us21", clock=clock, keep_bodies=True),
+}
+
+
+def opened(fake, clock, **credentials):
+    settings = Settings(
+        credentials=credentials or CREDENTIALS[fake.vendor],
+        base_url=fake.url,
+        allow_insecure=True,
+        list_id="a1b2c3d4e5",
+        connect_timeout=2,
+        read_timeout=5,
+        options={"custom_events": "true"} if fake.vendor == "hubspot" else {},
+    )
+    return DESTINATIONS[fake.vendor](settings, clock)
+
+
+@pytest.fixture(params=sorted(FAKES))
+def fake(request, clock):
+    with FAKES[request.param](clock) as vendor:
+        yield vendor
+
+
+@pytest.fixture
+def adapter(fake, clock):
+    adapter = opened(fake, clock)
+    yield adapter
+    adapter.close()
+
+
+@pytest.fixture
+def provisioned(adapter):
+    adapter.provision(FIELDS, TAGS)
+    return adapter
+
+
+def change(number, email=None, **more):
+    options = {"tags": ("vip",), "tags_added": ("vip",), "fields": {"total_spent": 100.5 + number}} | more
+    return Change(
+        key=f"k{number}", email=email or f"person{number}@example.com", external_id=f"shop:{number}", **options
+    )
+
+
+def statuses(outcomes):
+    return {outcome.key: outcome.status for outcome in outcomes}
+
+
+def unexpected(fake, *expected):
+    """Requests that the fake refused with a 4xx other than those expected."""
+    return [
+        (row.method, row.path, row.status)
+        for row in fake.requests
+        if 400 <= row.status < 500 and row.status not in expected
+    ]
+
+
+def test_login(fake, adapter, clock):
+    assert adapter.check_login().id
+    key = next(iter(CREDENTIALS[fake.vendor]))
+    stranger = opened(fake, clock, **{key: "wrong-us21"})
+    with pytest.raises(Unauthorized):
+        stranger.check_login()
+    stranger.close()
+
+
+def test_provisioning_twice_creates_nothing_new(fake, adapter):
+    adapter.provision(FIELDS, TAGS)
+    assert adapter.provision(FIELDS, TAGS) == []
+    assert unexpected(fake, 404) == []
+
+
+@pytest.mark.parametrize("count", [1, 3, 250])
+def test_contacts_are_made_with_tags_and_fields(fake, provisioned, count):
+    changes = [change(number) for number in range(count)]
+    outcomes = provisioned.apply(changes)
+    assert statuses(outcomes) == {c.key: "applied" for c in changes}, outcomes[:3]
+    contacts = fake.contacts()
+    assert set(contacts) == {c.email for c in changes}
+    for c in changes:
+        assert contacts[c.email]["tags"] == ["vip"]
+        assert str(c.fields["total_spent"]) in {str(value) for value in contacts[c.email]["fields"].values()}
+    assert statuses(provisioned.apply(changes)) == {c.key: "applied" for c in changes}
+    assert set(fake.contacts()) == set(contacts)
+
+
+@pytest.mark.parametrize("count", [1, 120])
+def test_differences_are_applied(fake, provisioned, count):
+    first = [change(n, fields={"favourite": "tent", "member": True}, first_name="Ada") for n in range(count)]
+    ids = {outcome.key: outcome.remote_id for outcome in provisioned.apply(first)}
+    second = [
+        change(
+            number,
+            tags=("lapsed",),
+            tags_added=("lapsed",),
+            tags_removed=("vip",),
+            fields={"favourite": None, "last_order_at": "2026-11-21T10:00:00Z"},
+            remote_id=ids[f"k{number}"],
+        )
+        for number in range(count)
+    ]
+    assert set(statuses(provisioned.apply(second)).values()) == {"applied"}
+    for contact in fake.contacts().values():
+        assert contact["tags"] == ["lapsed"]
+        assert "tent" not in str(contact["fields"])
+        assert "2026-11-21" in str(contact["fields"]) or "1795" in str(contact["fields"])
+
+
+def test_one_bad_address_does_not_harm_the_others(fake, provisioned):
+    changes = [change(number) for number in range(60)]
+    changes[30] = change(30, email="no address")
+    found = statuses(provisioned.apply(changes))
+    assert found.pop("k30") == "rejected"
+    assert set(found.values()) == {"applied"}
+    assert len(fake.contacts()) == 59
+
+
+def test_who_may_not_be_created_is_not(fake, provisioned):
+    known, unknown = change(1), change(2, create=False)
+    provisioned.apply([known])
+    outcomes = provisioned.apply([change(1, tags=("lapsed", "vip"), tags_added=("lapsed",), create=False), unknown])
+    assert statuses(outcomes) == {"k1": "applied", "k2": "skipped"}
+    assert {email: contact["tags"] for email, contact in fake.contacts().items()} == {known.email: ["lapsed", "vip"]}
+
+
+def test_address_moves(fake, provisioned):
+    first = provisioned.apply([change(1, email="old@example.com")])[0]
+    moved = change(1, email="new@example.com", previous_email="old@example.com", remote_id=first.remote_id)
+    assert statuses(provisioned.apply([moved])) == {"k1": "applied"}
+    assert {email: contact["tags"] for email, contact in fake.contacts().items()} == {"new@example.com": ["vip"]}
+
+
+def test_cues_arrive_once_each(fake, provisioned):
+    provisioned.apply([change(1), change(2)])
+    cues = [
+        Cue(f"c{n}", f"person{n}@example.com", f"shop:{n}", "Segment Entered", AT, {"segment": "vip"}) for n in (1, 2)
+    ]
+    assert set(statuses(provisioned.send(cues)).values()) == {"applied"}
+    events = fake.events()
+    assert sorted(event["email"] for event in events) == ["person1@example.com", "person2@example.com"]
+    assert all(event["properties"]["segment"] == "vip" for event in events)
+    if fake.vendor != "mailchimp":  # which has no dedupe key
+        provisioned.send(cues)
+        assert len(fake.events()) == 2
+
+
+def test_cues_become_properties_where_hubspot_has_no_events(clock):
+    with FakeHubSpot(access_token="pat-test", clock=clock) as fake:
+        adapter = opened(fake, clock)
+        adapter.provision(FIELDS, TAGS)
+        adapter.apply([change(1)])
+        cue = Cue("c1", "person1@example.com", "shop:1", "Segment Entered", AT, {"segment": "vip"})
+        assert statuses(adapter.send([cue])) == {"c1": "applied"}
+        assert "Segment Entered" in str(fake.contacts()["person1@example.com"]["fields"])
+        adapter.close()
+
+
+def test_lists_hold_whom_they_are_told_to(fake, provisioned):
+    ids = {outcome.key: outcome.remote_id for outcome in provisioned.apply([change(1), change(2)])}
+    listed = provisioned.ensure_list("StoreCue: VIP", None)
+    assert provisioned.ensure_list("StoreCue: VIP", None) == listed
+    assert provisioned.ensure_list("StoreCue: VIP", listed) == listed
+    members = [Membership(f"k{n}", f"person{n}@example.com", ids[f"k{n}"], added=True) for n in (1, 2)]
+    assert set(statuses(provisioned.update_list(listed, members)).values()) == {"applied"}
+    gone = [Membership("k1", "person1@example.com", ids["k1"], added=False)]
+    assert statuses(provisioned.update_list(listed, gone)) == {"k1": "applied"}
+    held = {
+        email
+        for email, contact in fake.contacts().items()
+        if "StoreCue: VIP" in contact.get("lists", ()) or "StoreCue: VIP" in contact["tags"]
+    }
+    assert held == {"person2@example.com"}
+
+
+def test_forgetting_erases_and_may_be_repeated(fake, provisioned):
+    outcome = provisioned.apply([change(1)])[0]
+    provisioned.forget("person1@example.com", outcome.remote_id)
+    assert fake.contacts() == {}
+    provisioned.forget("person1@example.com", outcome.remote_id)
+
+
+def test_consent_of_a_known_member_is_never_touched(clock):
+    with FAKES["mailchimp"](clock) as fake:
+        adapter = opened(fake, clock)
+        adapter.provision(FIELDS, TAGS)
+        adapter.apply([change(1, subscribed=True), change(2, subscribed=None)])
+        assert {email: contact["status"] for email, contact in fake.contacts().items()} == {
+            "person1@example.com": "subscribed",
+            "person2@example.com": "transactional",
+        }
+        fake.unsubscribe("person1@example.com")
+        again = [change(n, subscribed=True, fields={"favourite": "tent"}) for n in (1, 2)]
+        assert set(statuses(adapter.apply(again)).values()) == {"applied"}
+        assert {contact["status"] for contact in fake.contacts().values()} == {"unsubscribed", "transactional"}
+        adapter.close()
+
+
+def test_random_errors_and_limits_do_not_lose_or_double(fake, provisioned):
+    fake.faults.error_rate = 0.1
+    wanted = [change(number) for number in range(40)]
+    for _ in range(20):
+        try:
+            done = statuses(provisioned.apply(wanted))
+        except Transient:
+            continue
+        wanted = [c for c in wanted if done[c.key] != "applied"]
+        if not wanted:
+            break
+    assert not wanted
+    assert len(fake.contacts()) == 40
+    assert all(contact["tags"] == ["vip"] for contact in fake.contacts().values())
+
+
+def test_outage_is_transient(fake, adapter):
+    fake.faults.outage = True
+    with pytest.raises(Transient):
+        adapter.check_login()
