@@ -36,7 +36,6 @@ from connector.profiles import store as profile_store
 from connector.segments import store as segment_store
 from connector.services import Services
 from connector.simulator import bodies
-from connector.sync import store as sync_store
 
 _STAGES: tuple[tuple[str, Any, str], ...] = (
     ("normalise", Pipeline, "_understand"),
@@ -85,7 +84,7 @@ def main() -> None:
 
 def deliveries(count: int, people: int) -> list[New]:
     """Signed-size orders/create deliveries, each of one of `people`, over the last 60 days."""
-    rng = random.Random(7)  # noqa: S311
+    rng = random.Random(7)
     now = clock.now()
     source = _source()
     made = []

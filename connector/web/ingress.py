@@ -6,12 +6,16 @@ The code that receives is the same as that of the Flask route, which stays for e
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
+import structlog
+
 from connector.domain import RawRequest
-from connector.errors import RejectedDelivery
+from connector.errors import NotDurable, RejectedDelivery
 from connector.web.webhooks import PREFIX, Answer, Receiver, refusal, refuse_encoding, status_line, too_large
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication
+
+log = structlog.get_logger("webhooks")
 
 Environ = dict[str, Any]
 
@@ -30,7 +34,11 @@ class Ingress:
         kind, _, name = path[len(PREFIX) :].partition("/")
         if not kind or not name or "/" in name:
             return self._inner(environ, start_response)
-        answer = self._receive(kind, name, path, environ)
+        try:
+            answer = self._receive(kind, name, path, environ)
+        except Exception:  # a fault of ours must be in our log and must not be answered as if it were kept
+            log.exception("delivery.failed", source=name)
+            answer = refusal(NotDurable("this is a fault of ours, and it is in the log; send it again"))
         start_response(status_line(answer.status), list(answer.headers))
         return (answer.body,)
 

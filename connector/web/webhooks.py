@@ -1,5 +1,6 @@
 """A delivery received: verified on its raw bytes, filed, durable, answered. Nothing is parsed here."""
 
+import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -8,6 +9,7 @@ from typing import TYPE_CHECKING
 import orjson
 import structlog
 from flask import Response, request
+from sqlalchemy.exc import SQLAlchemyError
 
 from connector.clock import Millis
 from connector.domain import RawRequest
@@ -47,8 +49,9 @@ class Receiver:
         self._services = services
         self._metrics = metrics
         self._now = now
-        self._known: Mapping[str, tuple[Source, tuple[str, ...]]] = {}
-        self._looked_at = -_LOOK_EVERY
+        self._known: Mapping[str, tuple[Source, tuple[str, ...]]] | None = None
+        self._looked_at = float("-inf")
+        self._looking = threading.Lock()
 
     @property
     def max_body(self) -> int:
@@ -62,6 +65,8 @@ class Receiver:
             if found is None or found[0].kind != kind:
                 raise RejectedDelivery(f"there is no {kind} source named {name!r}", status=404, reason="no_source")
             source, secrets = found
+            if not secrets:
+                raise NotDurable(f"the secrets of source {name!r} cannot be read; its operator must look at the log")
             source.verify(incoming, secrets)
             claim = source.claim(incoming)
             delivery = New(
@@ -78,6 +83,9 @@ class Receiver:
             self._metrics.rejected(name if error.reason != "no_source" else "", error.reason)
             log.warning("delivery.rejected", source=name, status=error.status, reason=error.reason, hint=error.message)
             return refusal(error)
+        except SQLAlchemyError:
+            log.exception("delivery.database_failed", source=name)
+            return refusal(NotDurable("the database did not answer; send it again"))
         except NotDurable as error:
             self._metrics.rejected(name, error.reason)
             log.error("delivery.not_durable", source=name, hint=error.message)
@@ -86,11 +94,16 @@ class Receiver:
         return _ACCEPTED
 
     def _sources(self) -> Mapping[str, tuple[Source, tuple[str, ...]]]:
-        moment = time.monotonic()
-        if moment - self._looked_at > _LOOK_EVERY:
-            self._looked_at = moment
-            self._known = self._services.sources()
-        return self._known
+        """The sources as of half a second ago at most. One thread looks; the others go on with what is known, but
+        at the very start they wait, because a source that is not known yet would be refused."""
+        if time.monotonic() - self._looked_at > _LOOK_EVERY and self._looking.acquire(blocking=self._known is None):
+            try:
+                if self._known is None or time.monotonic() - self._looked_at > _LOOK_EVERY:
+                    self._known = self._services.sources()
+                    self._looked_at = time.monotonic()
+            finally:
+                self._looking.release()
+        return self._known or {}
 
 
 def refusal(error: RejectedDelivery | NotDurable) -> Answer:
