@@ -13,7 +13,7 @@ from connector.simulator.watch import Watch
 
 COLOURS = {"klaviyo": "green", "hubspot": "dark_orange", "mailchimp": "yellow"}
 NAMES = {"klaviyo": "Klaviyo", "hubspot": "HubSpot", "mailchimp": "Mailchimp"}
-_BAR = 24
+_BAR = 16
 
 
 def render(watch: Watch, tally: Tally, url: str, stage: str) -> RenderableType:
@@ -66,9 +66,9 @@ def _traffic(watch: Watch, tally: Tally) -> Panel:
 
 def _segments(watch: Watch) -> Panel:
     table = Table(box=None, expand=True, show_header=False)
-    table.add_column(no_wrap=True)
-    table.add_column(justify="right", style="bold")
-    table.add_column(no_wrap=True)
+    table.add_column(no_wrap=True, ratio=1)
+    table.add_column(justify="right", style="bold", min_width=6)
+    table.add_column(no_wrap=True, width=_BAR)
     most = max((segment.members for segment in watch.segments), default=0) or 1
     for segment in watch.segments:
         table.add_row(segment.name, f"{segment.members:,}", Text("█" * round(segment.members / most * _BAR), "cyan"))

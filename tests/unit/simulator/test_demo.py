@@ -16,8 +16,8 @@ from connector.simulator.demo import Demo, Running, configuration, run_demo
 from connector.simulator.vendors.server import Response, Server
 
 SEGMENTS = [
-    {"id": "vip", "name": "VIP", "members": 3},
-    {"id": "recent-buyers", "name": "Bought in the last 7 days", "members": 5},
+    {"id": "vip", "name": "VIP", "members": 1203},
+    {"id": "recent-buyers", "name": "Bought in the last 7 days", "members": 4711},
 ]
 
 
@@ -73,7 +73,7 @@ def test_headless_prints_one_summary(stand_in, tmp_path, capsys):
     assert summary["deliveries"]["sent"] >= summary["deliveries"]["accepted"] > 100
     assert summary["profiles"] == 14
     assert summary["dead_letters"] == 1
-    assert summary["segments"] == {"vip": 3, "recent-buyers": 5}
+    assert summary["segments"] == {"vip": 1203, "recent-buyers": 4711}
     assert set(summary["destinations"]) == {"klaviyo", "hubspot", "mailchimp"}
     assert set(summary["destinations"]["hubspot"]) >= {"contacts", "tagged_contacts", "requests", "429s", "5xx"}
     assert stand_in.stopped
@@ -92,7 +92,7 @@ def test_screen_shows_traffic_segments_and_destinations(stand_in, tmp_path):
 
     demo.run(0.6, look)
     assert "Aurora Outfitters" in pictures[-1]
-    for text in ("VIP", "Bought in the last 7 days", "Klaviyo", "HubSpot", "Mailchimp"):
+    for text in ("VIP", "1,203", "4,711", "Bought in the last 7 days", "Klaviyo", "HubSpot", "Mailchimp"):
         assert text in pictures[-1], text
 
 
