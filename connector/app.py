@@ -39,16 +39,26 @@ def create_app(
     app.json.sort_keys = False  # type: ignore[attr-defined]  # of the default provider
     metrics = Metrics(services, now)
     current.attach(app, current.Current(services, now, metrics, Receiver(services, metrics, now)))
-    app.before_request(_refuse_large_bodies)
+    app.before_request(_refuse_announced)
     auth.install(app)
+    app.before_request(_refuse_unannounced)
     headers.install(app, services.settings.public_url)
     problems.install(app)
     openapi.describe(app)
     return app
 
 
-def _refuse_large_bodies() -> None:
-    """413 from the announced length, before a byte is read; Flask stops the unannounced ones while reading."""
+def _refuse_announced() -> None:
+    """413 from the announced length, before a byte is read."""
     limit = request.max_content_length
     if limit is not None and (request.content_length or 0) > limit:
         raise RequestEntityTooLarge(f"the body is larger than {limit} bytes")
+
+
+def _refuse_unannounced() -> None:
+    """413 once more than the limit has come: Werkzeug 3.1 would hand on the first part of it as if it were all."""
+    limit = request.max_content_length
+    if limit is not None and request.content_length is None:
+        request.max_content_length = limit + 1
+        if len(request.get_data()) > limit:
+            raise RequestEntityTooLarge(f"the body is larger than {limit} bytes")

@@ -46,6 +46,9 @@ class _Api(flask_smorest.Api):  # type: ignore[misc]  # flask-smorest has no typ
         default = {"description": "A problem", "content": content}
         self.spec.components.response(self.DEFAULT_ERROR_RESPONSE_NAME, default, lazy=True)
 
+    def _register_pagination_header(self) -> None:
+        """None: our pages carry their cursor in the body."""
+
     def _register_error_handlers(self) -> None:
         """None: web.problems answers every error."""
 

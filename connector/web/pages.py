@@ -61,7 +61,7 @@ def get_static(filename: str) -> Response:
 
 
 def example(schema: dict[str, Any], schemas: dict[str, Any], depth: int = 0) -> Any:
-    """A value that a schema describes, from its examples where it has some."""
+    """A value that a schema describes: what is required, and what has an example."""
     if "$ref" in schema:
         return example(schemas[_name_of(schema)], schemas, depth)
     if schema.get("examples"):
@@ -79,7 +79,12 @@ def example(schema: dict[str, Any], schemas: dict[str, Any], depth: int = 0) -> 
     if kind == "array":
         return [example(schema["items"], schemas, depth + 1)] if depth < _MAX_DEPTH else []
     if kind == "object":
-        return {name: example(one, schemas, depth + 1) for name, one in schema.get("properties", {}).items()}
+        shown = schema.get("required", ())
+        return {
+            name: example(one, schemas, depth + 1)
+            for name, one in schema.get("properties", {}).items()
+            if name in shown or one.get("examples")
+        }
     return _PLAIN[kind]
 
 

@@ -88,7 +88,7 @@ def _deliver(made):
                 delivery_id=f"d-{number}",
                 topic=topic,
                 received_at=NOW - (5 - number) * MINUTE,
-                headers='{"x-shopify-topic": "%s"}' % topic,
+                headers=json.dumps({"x-shopify-topic": topic}),
                 body=body,
             )
             for number, (topic, body) in enumerate(
@@ -153,9 +153,7 @@ def _people(tx):
             )
         )
     for seq, (kind, data) in enumerate([("created", {}), ("segment", {"segment": "vip", "in": True})]):
-        tx.execute(
-            insert(change).values(profile_id=ADA, at=NOW - 2 * DAY, seq=seq, kind=kind, data=json.dumps(data))
-        )
+        tx.execute(insert(change).values(profile_id=ADA, at=NOW - 2 * DAY, seq=seq, kind=kind, data=json.dumps(data)))
 
 
 def _decisions(tx):

@@ -94,7 +94,7 @@ def test_what_is_wrong_is_pointed_at_and_nothing_changes(window, method, path, c
 @pytest.mark.parametrize(("depth", "status"), [(5, 200), (300, 422), (900, 422), (2000, 400), (400_000, 400)])
 def test_a_rule_of_any_depth_is_accepted_or_refused_in_words(window, depth, status):
     rule = '{"not": ' * depth + '{"trait": "total_spent", "exists": true}' + "}" * depth
-    body = '{"version": 1, "segments": {"deep": {"when": %s}}}' % rule
+    body = '{"version": 1, "segments": {"deep": {"when": ' + rule + "}}}"
     answer = window.http.post("/api/v1/configuration/plan", data=body, headers=JSON)
     assert answer.status_code == status
 

@@ -1,10 +1,9 @@
-import io
 import re
 
 import pytest
+from logged import logged
 from populated import AUTHORISED, NOW, TOKEN
 
-from connector import logs
 from connector.clock import HOUR, MINUTE
 from connector.web import auth
 
@@ -96,8 +95,7 @@ def test_use_is_noted_once_an_hour(shop):
 
 
 def test_a_wrong_try_is_logged_without_the_token(window):
-    written = io.StringIO()
-    with logging_to(written):
+    with logged() as written:
         window.http.get("/api/v1/status?email=ada%40quay.example", headers={"Authorization": "Bearer sesame-open"})
     assert "wrong API token" in written.getvalue()
     assert "sesame" not in written.getvalue()
@@ -122,29 +120,3 @@ def test_what_tells_no_secret_needs_no_token(window, path):
 def test_a_minute_is_no_hour():
     token = auth.Token(1, "ci", NOW, NOW, None)
     assert not auth.store.needs_touch(token, NOW + MINUTE)
-
-
-class logging_to:
-    """The process's logging written to a stream, as `console` at debug, and put back afterwards."""
-
-    def __init__(self, stream):
-        self.stream = stream
-
-    def __enter__(self):
-        import logging
-
-        import structlog
-
-        root = logging.getLogger()
-        self.before = (root.handlers[:], root.level, structlog.get_config())
-        logs.configure("debug", "json", stream=self.stream)
-
-    def __exit__(self, *_):
-        import logging
-
-        import structlog
-
-        root = logging.getLogger()
-        root.handlers[:], level, config = self.before
-        root.setLevel(level)
-        structlog.configure(**config)
