@@ -50,9 +50,14 @@ class Misconfigured(DeliveryError):
 
 @contextmanager
 def setting_up() -> Iterator[None]:
-    """Runs the body; what the vendor rejects there is Misconfigured: no item is at fault, somebody has to change the
-    settings or the account."""
+    """Runs the body, which makes something exist at the vendor.
+
+    What the vendor rejects there is Misconfigured: no item is at fault, somebody has to change settings or account.
+    Where nobody knows whether it was made, it is Transient: the next try looks before it makes another.
+    """
     try:
         yield
     except Rejected as error:
+        if error.reason == "unknown_result":
+            raise Transient(error.message, reason="no_answer") from None
         raise Misconfigured(error.message, reason=error.reason) from None

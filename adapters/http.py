@@ -129,6 +129,14 @@ def credential(settings: Settings, name: str) -> str:
     return key
 
 
+def count_option(settings: Settings, name: str, default: int) -> int:
+    """The option of that name, a whole number from 1; raises Misconfigured."""
+    told = settings.options.get(name, str(default))
+    if not re.fullmatch(r"[1-9][0-9]{0,8}", told):
+        raise Misconfigured(f"option {name} must be a whole number from 1, not {told!r}")
+    return int(told)
+
+
 @dataclass(frozen=True, slots=True)
 class Vendor:
     """How one vendor is spoken to. `judge` turns an answer that is no success, and epoch seconds, into the error."""

@@ -25,7 +25,7 @@ from adapters.destination import (
     Settings,
 )
 from adapters.errors import DeliveryError, Misconfigured, Rejected, Transient, Unauthorized, setting_up
-from adapters.http import Answer, Fault, Http, Vendor, credential, judge
+from adapters.http import Answer, Fault, Http, Vendor, count_option, credential, judge
 from adapters.outcomes import Send, bisect, chunked, each, in_turn, not_there, outcome_of, refuse
 from adapters.rate_limit import Window
 from adapters.values import instant, slug, text
@@ -87,7 +87,7 @@ class HubSpot:
     def __init__(self, settings: Settings, clock: Clock) -> None:
         token = credential(settings, "access_token")
         headers = {"Authorization": f"Bearer {token}", "Accept": "application/json", "Content-Type": "application/json"}
-        calls = int(settings.options.get("requests_per_10_seconds", "100"))
+        calls = count_option(settings, "requests_per_10_seconds", 100)
         windows = {"account": (Window(calls, 10.0),)}
         vendor = Vendor(
             "HubSpot", "https://api.hubapi.com", headers, (token,), self._judge, self.limits.concurrency, windows
@@ -175,7 +175,7 @@ class HubSpot:
         answer = self._http.call("GET", path, expect=(404,))
         if answer.status == 404:
             body = {"name": name, "objectTypeId": "0-1", "processingType": "MANUAL"}
-            answer = self._http.call("POST", self._lists, body=body)
+            answer = self._http.call("POST", self._lists, body=body, repeatable=False)
         found = answer.at("list")
         if found.get("processingType", "MANUAL") == "DYNAMIC":
             raise Misconfigured(f"HubSpot already has an active list named {name}: rename one", reason="list_taken")

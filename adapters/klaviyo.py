@@ -130,7 +130,8 @@ class Klaviyo:
         if found:
             return str(found[0]["id"])
         body = {"data": {"type": "list", "attributes": {"name": name}}}
-        return str(self._http.call("POST", "/api/lists", body=body, family="list-create").at("data", "id"))
+        answer = self._http.call("POST", "/api/lists", body=body, family="list-create", repeatable=False)
+        return str(answer.at("data", "id"))
 
     def update_list(self, list_id: str, memberships: Sequence[Membership]) -> list[Outcome]:
         ids = self._profile_ids([m.email for m in memberships if not m.remote_id])

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from hashlib import md5, sha256
 from typing import Any, NamedTuple
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote
 
 import orjson
 
@@ -27,7 +27,7 @@ from adapters.destination import (
     Settings,
 )
 from adapters.errors import DeliveryError, Misconfigured, Rejected, Transient, setting_up
-from adapters.http import Answer, Fault, Http, Vendor, credential, judge
+from adapters.http import Answer, Fault, Http, Vendor, count_option, credential, judge
 from adapters.outcomes import Send, bisect, chunked, each, in_turn, not_there, outcome_of, refuse
 from adapters.values import instant, slug, text
 
@@ -49,6 +49,11 @@ _ALSO_FITS = {
     "datetime": {"text"},
 }
 _RESERVED_TAGS = {"EMAIL", "DATE", "LIST", "UNSUB", "ARCHIVE", "REWARDS", "FORWARD", "INTERESTS", "IP", "UNIQID"}
+
+# Where the results of a batch may lie, up to the slash that ends the host.
+_RESULT_PLACE = re.compile(
+    r"https://([a-z0-9-]+\.)*(mailchimp\.com|mailchimp[a-z0-9.-]*\.s3[a-z0-9.-]*\.amazonaws\.com)/"
+)
 
 # 400s that are the vendor's (or the person's) decision rather than a fault of ours, by the problem's title.
 _DECISIONS = {"Member In Compliance State": "compliance_state", "Forgotten Email Not Subscribed": "forgotten"}
@@ -92,7 +97,7 @@ class Mailchimp:
         self._http = Http(vendor, settings, clock)
         self._clock = clock
         self._insecure = settings.allow_insecure
-        self._slots = int(settings.options.get("merge_field_slots", str(_SLOTS)))
+        self._slots = count_option(settings, "merge_field_slots", _SLOTS)
         self._list = f"/3.0/lists/{settings.list_id}"
         self._pool = ThreadPoolExecutor(self.limits.concurrency, thread_name_prefix="mailchimp")
         self._fields: list[MergeField] | None = None
@@ -129,13 +134,13 @@ class Mailchimp:
             tag = new_tag(spec.name, {field.tag for field in there})
             field = MergeField(tag, _label(spec), _TYPES[spec.type])
             body = {**field._asdict(), "required": False, "public": False}
-            answer = self._http.call("POST", f"{self._list}/merge-fields", body=body)
+            answer = self._http.call("POST", f"{self._list}/merge-fields", body=body, repeatable=False)
             there.append(field._replace(tag=str(answer.data.get("tag") or tag)))
             created.append(f"merge field {there[-1].tag} ({field.name})")
         self._segments = None
-        known = self._tag_ids(())
-        new = [tag for tag in tags if tag not in known]
-        self._tag_ids(new)
+        new = [tag for tag in tags if tag.lower() not in self._known_tags()]
+        for tag in new:
+            self._tag_id(tag)
         return created + [f"tag {tag}" for tag in new]
 
     def apply(self, changes: Sequence[Change]) -> list[Outcome]:
@@ -173,7 +178,7 @@ class Mailchimp:
             path = f"{self._list}/segments/{quote(known_id, safe='')}"
             if self._http.call("GET", path, query={"fields": "id"}, expect=(404,)).status != 404:
                 return known_id
-        return self._tag_ids([name])[name]
+        return self._tag_id(name)
 
     def update_list(self, list_id: str, memberships: Sequence[Membership]) -> list[Outcome]:
         def relate(members: Sequence[Membership]) -> list[Outcome]:
@@ -316,13 +321,18 @@ class Mailchimp:
         by_email = {member.change.email.lower(): member.key for member in members}
         failures: dict[str, Outcome] = {}
         try:
-            ids = {**self._tag_ids(()), **self._tag_ids(sorted(added))}
-            for tag in sorted({*added, *removed} & ids.keys()):
-                for email, message in self._change_segment(ids[tag], added.get(tag, ()), removed.get(tag, ())).items():
+            for tag in sorted({*added, *removed}):
+                segment = self._tag_id(tag) if tag in added else self._known_tags().get(tag.lower())
+                if segment is None:
+                    continue  # nobody has a tag that does not exist
+                for email, message in self._change_segment(segment, added.get(tag, ()), removed.get(tag, ())).items():
                     if email in by_email:
                         key = by_email[email]
                         failures[key] = Outcome(key, "rejected", "tag_refused", f"{tag}: {message}", field=tag)
         except DeliveryError as error:
+            if error.reason == "not_found":
+                self._segments = None
+                error = Transient("a tag was deleted at Mailchimp meanwhile", reason="tag_gone")
             tagged = [m.key for m in members if m.change.tags_added or m.change.tags_removed]
             return failures | {key: outcome_of(key, error) for key in tagged if key not in failures}
         return failures
@@ -348,12 +358,9 @@ class Mailchimp:
 
     def _results(self, url: str) -> dict[str, Mapping[str, Any]]:
         """The results of a batch by operation id, from where Mailchimp says they lie."""
-        parts = urlsplit(url)
-        host = parts.hostname or ""
-        ours = f"{parts.scheme}://{parts.netloc}" == self._http.address or host.endswith(".mailchimp.com")
-        storage = re.fullmatch(r"mailchimp[a-z0-9.-]*\.s3[a-z0-9.-]*\.amazonaws\.com", host)
-        if not self._insecure and not (parts.scheme == "https" and (ours or storage)):
-            message = f"the batch's results lie on {host}, which is not Mailchimp's"
+        ours = url.startswith(f"{self._http.address}/") or _RESULT_PLACE.match(url)
+        if not ours and not self._insecure:
+            message = f"the batch's results lie at {url[:60]}, which is not Mailchimp's"
             raise Transient(message, reason="unreadable_answer", retry_after=300.0)
         try:
             files = json_files(self._http.fetch(url))
@@ -380,8 +387,8 @@ class Mailchimp:
             if len(self._by_name) == len(names):
                 return
 
-    def _tag_ids(self, names: Sequence[str]) -> dict[str, str]:
-        """Ids of static segments by name, of all that exist; those named and missing are created."""
+    def _known_tags(self) -> dict[str, str]:
+        """Ids of the static segments by name in lower case: Mailchimp knows no two that differ in case only."""
         if self._segments is None:
             found: list[dict[str, Any]] = []
             total = 1
@@ -391,12 +398,22 @@ class Mailchimp:
                 page = self._http.call("GET", f"{self._list}/segments", query=query)
                 found += page.at("segments")
                 total = int(page.data.get("total_items") or 0) if page.at("segments") else 0
-            self._segments = {str(segment["name"]): str(segment["id"]) for segment in found}
-        for name in names:
-            if name not in self._segments:
-                body = {"name": name, "static_segment": []}
-                self._segments[name] = str(self._http.call("POST", f"{self._list}/segments", body=body).at("id"))
+            self._segments = {str(segment["name"]).lower(): str(segment["id"]) for segment in found}
         return self._segments
+
+    @setting_up()
+    def _tag_id(self, name: str) -> str:
+        """The id of a tag, made when it is missing."""
+        known = self._known_tags()
+        if name.lower() not in known:
+            body = {"name": name, "static_segment": []}
+            try:
+                answer = self._http.call("POST", f"{self._list}/segments", body=body, repeatable=False)
+            except DeliveryError:
+                self._segments = None  # it may exist after all: the next try looks first
+                raise
+            known[name.lower()] = str(answer.at("id"))
+        return known[name.lower()]
 
 
 def subscriber_hash(email: str) -> str:
