@@ -536,15 +536,7 @@ class FakeKlaviyo(FakeVendor):
         groups = request.json["data"]["attributes"]["events-bulk-create"]["data"]
         if sum(len(group["attributes"]["events"]["data"]) for group in groups) > MOST_EVENTS:
             self._refuse(400, f"At most {MOST_EVENTS} events per request.")
-        unique = [e["attributes"].get("unique_id") for g in groups for e in g["attributes"]["events"]["data"]]
-        given = [id_ for id_ in unique if id_]
-        if len(given) != len(set(given)):  # unlike the single endpoint, a repeat refuses the whole request
-            self._refuse(
-                400,
-                "unique_id must be unique within the request.",
-                code="duplicate_event",
-                source={"pointer": "/data/attributes/events-bulk-create/data"},
-            )
+        self._check_groups(groups)
         for index, group in enumerate(groups):
             where = f"/data/attributes/events-bulk-create/data/{index}/attributes"
             for event in group["attributes"]["events"]["data"]:
@@ -557,6 +549,29 @@ class FakeKlaviyo(FakeVendor):
                 backfill = bool(event["attributes"].get("backfill") or group["attributes"].get("backfill"))
                 self._events.setdefault(key, self._recorded_event(profile, event["attributes"], backfill))
         return Response(202)
+
+    def _check_groups(self, groups: Sequence[Mapping[str, Any]]) -> None:
+        """Refuses the whole request for one bad profile, and for a unique_id that is repeated for a profile and metric:
+        the single endpoint would keep the first of them."""
+        seen = set(self._events)
+        for index, group in enumerate(groups):
+            data = group["attributes"]["profile"]["data"]
+            named = {k: v.strip().lower() if k == "email" and v else v for k, v in data["attributes"].items()}
+            try:
+                self._check_identifiers(data.get("id"), named)
+            except _ItemError as error:
+                where = f"/data/attributes/events-bulk-create/data/{index}/attributes/profile/data{error.at}"
+                self._refuse(error.status, error.detail, code=error.code, source={"pointer": where})
+            known = self._profiles.get(data.get("id") or "") or self._found(None, named)
+            who = known.id if known else next((named[name] for name in _IDENTIFIERS if named.get(name)), "")
+            for event in group["attributes"]["events"]["data"]:
+                if unique := event["attributes"].get("unique_id"):
+                    key = who, event["attributes"]["metric"]["data"]["attributes"]["name"], unique
+                    if key in seen:
+                        where = f"/data/attributes/events-bulk-create/data/{index}/attributes/events"
+                        detail = f"unique_id {unique} is repeated."
+                        self._refuse(400, detail, code="duplicate_event", source={"pointer": where})
+                    seen.add(key)
 
     def _event_profile(self, data: Mapping[str, Any], where: str) -> _Profile:
         try:

@@ -172,7 +172,7 @@ def test_event_with_a_known_unique_id_is_kept_once(call, klaviyo):
     ]
 
 
-def bulk_events(*unique_ids):
+def bulk_events(*unique_ids, email="ada@example.com"):
     events = [
         {
             "type": "event",
@@ -184,7 +184,7 @@ def bulk_events(*unique_ids):
         }
         for unique_id in unique_ids
     ]
-    group = {"type": "event-bulk-create", "attributes": {"profile": profile(), "events": {"data": events}}}
+    group = {"type": "event-bulk-create", "attributes": {"profile": profile(email), "events": {"data": events}}}
     attributes = {"events-bulk-create": {"data": [group]}}
     return {"data": {"type": "event-bulk-create-job", "attributes": attributes}}
 
@@ -194,6 +194,20 @@ def test_bulk_events_refuse_a_repeat_as_a_whole(call, klaviyo):
     assert klaviyo.events() == []
     assert call("POST", "/api/event-bulk-create-jobs", bulk_events("a", "b")).status_code == 202
     assert len(klaviyo.events()) == 2
+    assert call("POST", "/api/event-bulk-create-jobs", bulk_events("b", "c")).status_code == 400
+    assert len(klaviyo.events()) == 2
+    assert call("POST", "/api/event-bulk-create-jobs", bulk_events("b", email="bob@example.com")).status_code == 202
+
+
+def test_bulk_events_refuse_a_bad_profile_as_a_whole(call, klaviyo):
+    body = bulk_events("a")
+    groups = body["data"]["attributes"]["events-bulk-create"]["data"]
+    groups.extend(bulk_events("b", email="broken")["data"]["attributes"]["events-bulk-create"]["data"])
+    answer = call("POST", "/api/event-bulk-create-jobs", body)
+    assert answer.status_code == 400
+    assert "/data/1/" in answer.json()["errors"][0]["source"]["pointer"]
+    assert klaviyo.events() == []
+    assert klaviyo.contacts() == {}
 
 
 @pytest.mark.parametrize("time", ["1989-01-01T00:00:00Z", "2029-01-01T00:00:00Z", "noon"])
