@@ -350,13 +350,16 @@ class Comparisons:
 
         return check
 
+    def truth(self, x: Operand) -> str:
+        """The SQL test of the parts that time does not change."""
+        return " AND ".join(part.sql(x) for part in self.fixed)
+
     def sql(self, x: Operand) -> str:
         """The signed answer over a value."""
         never = x.query.bind(NEVER)
         parts = [part.sql(x) for part in self.ago]
         if self.fixed:
-            truth = " AND ".join(part.sql(x) for part in self.fixed)
-            parts.append(f"CASE WHEN {truth} THEN {never} ELSE -{never} END")
+            parts.append(f"CASE WHEN {self.truth(x)} THEN {never} ELSE -{never} END")
         return parts[0] if len(parts) == 1 else f"min({', '.join(parts)})"
 
 

@@ -50,6 +50,10 @@ class Condition(ABC):
     def sql(self, query: Query) -> str:
         """The SQL expression of the signed answer. Its instant may be earlier than the exact one, never later."""
 
+    def demands(self, query: Query) -> tuple[str, ...]:
+        """SQL tests of a profile `s` without which the answer is no for good: they narrow the spine."""
+        return ()
+
     def needs(self) -> tuple[Needs, ...]:
         """The events it reads and how far back."""
         return ()

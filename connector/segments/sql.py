@@ -6,10 +6,11 @@ Shape, from the inside out:
   v  the signed answer (see `condition`);
 and around it the answer as matched and recheck_at, without people for whom nothing can change.
 
-The spine is the narrowest table that has everybody the rule can concern: a segment it demands, the events it demands,
-or, for rules such as "has not bought", all profiles.
+The spine is the narrowest table that has everybody the rule can concern: a segment it demands, the profiles with the
+traits and consent it demands, the events it demands, or, for rules such as "has not bought", all profiles.
 """
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from connector.clock import Millis
@@ -33,8 +34,9 @@ def statement(condition: Condition, now: Millis, dialect: Dialect = SQLITE) -> S
     if anchors and anchors.segments:
         (query.spine_segment,) = anchors.segments
     answer = condition.sql(query)
-    spine = _spine(query, anchors)
-    all_profiles = anchors is None
+    demands = () if query.spine_segment else condition.demands(query)
+    spine = _spine(query, anchors, demands)
+    all_profiles = anchors is None or bool(demands)
     if query.lifted:
         columns = ["l.*", *(f"{text} AS t{i}" for i, text in enumerate(query.lifted))]
         person = "" if all_profiles else " CROSS JOIN profile p ON p.id = l.id"
@@ -61,13 +63,13 @@ def _usable(anchors: Anchors | None) -> Anchors | None:
     return anchors
 
 
-def _spine(query: Query, anchors: Anchors | None) -> str:
+def _spine(query: Query, anchors: Anchors | None, demands: Sequence[str]) -> str:
     """The innermost SELECT: id, the figures, `newest` (the latest event of any kind the rule is about)."""
     rows = list(dict.fromkeys(aggregate.rows for aggregate in query.aggregates))
     figures = [f"{_figure(query, aggregate, len(rows) == 1)} AS a{i}" for i, aggregate in enumerate(query.aggregates)]
     figures += ["max(e.at) AS newest"] if figures else []
     meant = _meant(query, rows)
-    if anchors is not None and anchors.events:
+    if anchors is not None and anchors.events and not demands:
         columns = ["e.profile_id AS id", *figures]
         where = f"e.profile_id > :lo AND e.profile_id <= :hi AND {meant}"
         return f"SELECT {', '.join(columns)} FROM event e WHERE {where} GROUP BY e.profile_id"
@@ -79,10 +81,12 @@ def _spine(query: Query, anchors: Anchors | None) -> str:
     else:
         columns = ["s.id AS id", "s.traits AS traits", "s.consent AS consent", *figures]
         source, key = "profile s", "s.id"
-        where = "s.id > :lo AND s.id <= :hi AND s.merged_into IS NULL"
+        where = " AND ".join(("s.id > :lo AND s.id <= :hi AND s.merged_into IS NULL", *demands))
     if not figures:
         return f"SELECT {', '.join(columns)} FROM {source} WHERE {where}"
-    joined = f"{source} LEFT JOIN event e ON e.profile_id = {key} AND {meant}"
+    # CROSS JOIN keeps the people outside and their events, side by side in the table, inside.
+    join = "CROSS JOIN" if anchors is not None and anchors.events else "LEFT JOIN"
+    joined = f"{source} {join} event e ON e.profile_id = {key} AND {meant}"
     return f"SELECT {', '.join(columns)} FROM {joined} WHERE {where} GROUP BY {key}"
 
 

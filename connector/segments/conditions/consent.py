@@ -32,8 +32,13 @@ class ConsentGiven(Condition):
         return f"{self.channel} consent is {facts.consent.get(self.channel, 'unknown').replace('_', ' ')}"
 
     def sql(self, query: Query) -> str:
-        path = query.bind(f"$.{self.channel}.state")
-        return self.parts.sql(Value(query, "consent", path, lifted=True))
+        return self.parts.sql(Value(query, "consent", self._path(query), lifted=True))
+
+    def demands(self, query: Query) -> tuple[str, ...]:
+        return (self.parts.truth(Value(query, "s.consent", self._path(query))),)
+
+    def _path(self, query: Query) -> str:
+        return query.bind(f"$.{self.channel}.state")
 
 
 def read(place: Place, rule: Mapping[str, Json]) -> ConsentGiven:

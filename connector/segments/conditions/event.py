@@ -313,40 +313,51 @@ class EndCondition(EventCondition):
         return f"{self.kind} {deed(self.event)}{within(self.length)} on {day(one.day)}{told}"
 
     def sql(self, query: Query) -> str:
+        newest = self.aggregate(query, "max({})", "e.at")
+        return self._instant_sql(query, newest) if self.of == "at" else self._property_sql(query)
+
+    def _instant_sql(self, query: Query, newest: str) -> str:
+        """The instant itself is one more figure."""
+        at = newest if self.kind == "last" else self.aggregate(query, "min({})", "e.at")
         never = query.bind(NEVER)
+        answer = self.parts.sql(Picked(query, at, "NULL", query.path(self.of)))
+        if self.length is None:
+            return f"CASE WHEN {at} IS NULL THEN -{never} ELSE {answer} END"
+        leaves = self.leaves(query, at)
+        return f"CASE WHEN {at} IS NULL THEN -{never} ELSE max(-({leaves}), min({answer}, {leaves})) END"
+
+    def _property_sql(self, query: Query) -> str:
+        never, dialect = query.bind(NEVER), query.dialect
         rows = self.rows(query)
         tests = ["e.profile_id = l.id", f"e.name = {query.bind(rows.name)}", f"e.at <= {query.bind(query.now)}"]
         if self.length is not None:
             tests.append(f"e.at > {query.bind(query.now - self.length)}")
         if rows.test:
             tests.append(rows.test)
-        self.aggregate(query, "max({})", "e.at")  # so that coming events are noticed
         order = "" if self.kind == "first" else " DESC"
-        dialect = query.dialect
-        value = "e.at" if self.of == "at" else dialect.value.format("e.properties", query.path(self.of))
+        path = query.path(self.of)
         one = (
-            f"SELECT e.at AS at, {value} AS x, e.properties AS properties FROM event e WHERE {' AND '.join(tests)}"
-            f" ORDER BY e.at{order}, e.id{order} LIMIT 1"
+            f"SELECT e.at AS at, {dialect.value.format('e.properties', path)} AS x, e.properties AS properties"
+            f" FROM event e WHERE {' AND '.join(tests)} ORDER BY e.at{order}, e.id{order} LIMIT 1"
         )
-        answer = self.parts.sql(Picked(query, query.path(self.of)))
-        until = self.leaves(query, "v.at")
-        signed = f"CASE WHEN v.x > 0 THEN min(v.x, {until}) ELSE -min(-v.x, {until}) END"
-        inner = f"SELECT {answer} AS x, q.at AS at FROM ({one}) AS q {dialect.fence}"
-        return f"coalesce((SELECT {signed} FROM ({inner}) AS v), -{never})"
+        answer = self.parts.sql(Picked(query, "q.x", "q.properties", path))
+        leaves = self.leaves(query, "q.at")
+        return f"coalesce((SELECT max(-({leaves}), min({answer}, {leaves})) FROM ({one}) AS q), -{never})"
 
     def anchors(self, matched: bool) -> Anchors | None:
         return None if matched else Anchors(events=frozenset({self.event}))
 
 
 class Picked(NamedTuple):
-    """The value read from the one event that a subquery `q` picked, as its column `x`."""
+    """The value of one event that was picked beforehand: `value`, from `column` at `path`."""
 
     query: Query
+    value: str
+    column: str
     path: str
-    column: str = "q.properties"
 
     def expression(self) -> str:
-        return "q.x"
+        return self.value
 
     def kind(self) -> str:
         return self.query.dialect.kind.format(self.column, self.path)

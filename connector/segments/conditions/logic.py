@@ -72,6 +72,9 @@ class All(Combined):
     def sql(self, query: Query) -> str:
         return _among("min", self.parts, query)
 
+    def demands(self, query: Query) -> tuple[str, ...]:
+        return tuple(test for part in self.parts for test in part.demands(query))
+
     def anchors(self, matched: bool) -> Anchors | None:
         return self.anchored_by_all(matched) if matched else self.anchored_by_one(matched)
 

@@ -42,6 +42,9 @@ class Trait(Condition):
     def sql(self, query: Query) -> str:
         return self.parts.sql(Value(query, "traits", query.path(self.trait), lifted=True))
 
+    def demands(self, query: Query) -> tuple[str, ...]:
+        return (self.parts.truth(Value(query, "s.traits", query.path(self.trait))),) if self.parts.fixed else ()
+
 
 def read(place: Place, rule: Mapping[str, Json]) -> Trait:
     """The condition that a rule with the key `trait` means."""
