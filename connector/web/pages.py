@@ -15,7 +15,7 @@ _FOLDER = "web/static"  # below the package
 _MAX_DEPTH = 6  # of an example; ours are flatter
 
 
-@pages.endpoint("GET", "/openapi.yaml", answers={"type": "string"}, content_type="application/yaml")
+@pages.endpoint("GET", "/openapi.yaml", answers={"type": "object"}, content_type="application/yaml")
 def get_openapi_yaml() -> Response:
     """The description of every route as YAML."""
     from connector.web.openapi import text

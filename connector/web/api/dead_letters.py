@@ -10,7 +10,7 @@ from connector.reporting import dead_letters as report
 from connector.reporting.pages import Page, Row
 from connector.web import current
 from connector.web.api.routes import Noun
-from connector.web.api.shapes import LARGEST_ID, Done, Instant, PageQuery, instant, page_of
+from connector.web.api.shapes import LARGEST_ID, Done, Flag, Instant, PageQuery, instant, page_of
 from connector.web.problems import Refused, not_found
 
 dead_letters = Noun("dead letters", __name__, "What could not be processed, or was rejected for good.")
@@ -79,7 +79,7 @@ class ReplayLettersBody(Schema):
         metadata={"examples": [[7, 8]]},
     )
     filter = fields.Nested(LetterFilter, metadata={"examples": [{"reason": "unprocessable"}]})
-    fire_triggers = fields.Boolean(
+    fire_triggers = Flag(
         load_default=True,
         metadata={"description": "Let changes of segments send trigger events: they have not been sent yet."},
     )

@@ -8,7 +8,7 @@ from connector.reporting import deliveries as report
 from connector.reporting.pages import Page, Row
 from connector.web import current
 from connector.web.api.routes import Noun
-from connector.web.api.shapes import LARGEST_ID, Done, Instant, PageQuery, instant, page_of
+from connector.web.api.shapes import LARGEST_ID, Done, Flag, Instant, PageQuery, instant, page_of
 from connector.web.problems import not_found
 
 deliveries = Noun("deliveries", __name__, "Requests from sources, kept raw.")
@@ -62,7 +62,7 @@ class ReplayBody(Schema):
     """Which stored deliveries to put in line again. At least one member of `filter` is needed."""
 
     filter = fields.Nested(DeliveryFilter, required=True, metadata={"examples": [{"topic": "orders/create"}]})
-    fire_triggers = fields.Boolean(
+    fire_triggers = Flag(
         load_default=False, metadata={"description": "Let changes of segments send trigger events again."}
     )
 

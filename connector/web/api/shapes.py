@@ -26,6 +26,15 @@ class Instant(fields.Field[Millis]):
             raise ValidationError("not an instant such as 2026-11-21T10:00:00Z") from None
 
 
+class Flag(fields.Boolean):
+    """true or false and nothing that might mean it: marshmallow's own takes 1, "yes" and "off" as well."""
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> bool:
+        if not isinstance(value, bool):
+            raise ValidationError("not true or false")
+        return value
+
+
 def instant(description: str = "", **options: Any) -> Instant:
     """A documented instant that may be null, as most are."""
     return Instant(

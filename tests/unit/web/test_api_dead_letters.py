@@ -36,20 +36,19 @@ def test_a_dead_letter_shows_its_reason_and_its_body(window):
 
 
 @pytest.mark.parametrize(
-    ("body", "kept"),
+    "body",
     [
-        ({"body": '{"id": 2, "name": "Zoë"}'}, '{"id": 2, "name": "Zoë"}'.encode()),
-        ({"body": base64.b64encode(b"\xff\x00").decode(), "encoding": "base64"}, b"\xff\x00"),
+        {"body": '{"id": 2, "name": "Zoë"}', "encoding": "utf-8"},
+        {"body": base64.b64encode(b"\xff\x00").decode(), "encoding": "base64"},
     ],
 )
-def test_a_mended_body_is_what_is_replayed(shop, body, kept):
+def test_a_mended_body_is_what_is_replayed(shop, body):
     letter = letters(shop)["d-2"]["id"]
     assert shop.api("PATCH", f"/dead-letters/{letter}", json=body)["body"] == body["body"]
     assert shop.api.post("/dead-letters/replay", expect=202, ids=[letter]) == {"count": 1}
-    with shop.services.inbox.read() as inbox:
-        rows = inbox.exec_driver_sql("select delivery_id, body from delivery order by id desc limit 1").all()
-    assert rows[0].body == kept
-    assert rows[0].delivery_id.startswith("d-2#")
+    newest = shop.api.get("/deliveries", limit=1)["items"][0]
+    assert newest["delivery_id"].startswith("d-2#")
+    assert shop.api.get(f"/deliveries/{newest['id']}").items() >= body.items()
     assert shop.api.get(f"/dead-letters/{letter}")["state"] == "replayed"
 
 
