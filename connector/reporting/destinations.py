@@ -1,6 +1,7 @@
 """How each destination stands: its account, what waits, what was pushed in the last hour, what went wrong last."""
 
 from collections import defaultdict
+from collections.abc import Iterable
 
 from sqlalchemy import Connection, func, select
 
@@ -31,24 +32,37 @@ def accounts(connection: Connection) -> dict[str, Row]:
     return {row["destination"]: dict(row) for row in connection.execute(select(*columns)).mappings()}
 
 
-def standing(connection: Connection, destination: str, now: Millis) -> Row:
-    """One destination: {state, message, retry_at, pending, pending_cues, oldest_pending_at, last_hour, last_error}.
+def standings(connection: Connection, names: Iterable[str], now: Millis) -> list[Row]:
+    """How each of these destinations stands, in their order.
 
-    `last_hour` counts pushes by status; `last_error` is the latest of a day that was rejected or must be retried.
+    {name, state, message, retry_at, pending, pending_cues, oldest_pending_at, last_hour, last_error}: `last_hour`
+    counts pushes by status; `last_error` is the latest of a day that was rejected or must be retried.
     """
-    waiting, oldest = pending(connection).get(destination, (0, None))
-    stored = accounts(connection).get(destination, {})
-    retry_at = stored.get("retry_at", 0)
-    return {
-        "state": stored.get("state", "active"),
-        "message": stored.get("message", ""),
-        "retry_at": retry_at if retry_at > now else None,
-        "pending": waiting,
-        "pending_cues": pending_cues(connection).get(destination, 0),
-        "oldest_pending_at": oldest,
-        "last_hour": _last_hour(connection, now)[destination],
-        "last_error": _last_error(connection, destination, now),
-    }
+    waiting, cues, stored, pushed = (
+        pending(connection),
+        pending_cues(connection),
+        accounts(connection),
+        _last_hour(connection, now),
+    )
+    found = []
+    for name in names:
+        count, oldest = waiting.get(name, (0, None))
+        known = stored.get(name, {})
+        retry_at = known.get("retry_at", 0)
+        found.append(
+            {
+                "name": name,
+                "state": known.get("state", "active"),
+                "message": known.get("message", ""),
+                "retry_at": retry_at if retry_at > now else None,
+                "pending": count,
+                "pending_cues": cues.get(name, 0),
+                "oldest_pending_at": oldest,
+                "last_hour": pushed[name],
+                "last_error": _last_error(connection, name, now),
+            }
+        )
+    return found
 
 
 def _last_hour(connection: Connection, now: Millis) -> dict[str, dict[str, int]]:

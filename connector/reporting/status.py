@@ -22,7 +22,7 @@ def status(state: Connection, inbox: Connection, names: list[str], now: Millis) 
             if part.lag
         ],
         "refills": [refill for refill in running.values() if refill["finished_at"] is None],
-        "destinations": [{"name": name, **destinations.standing(state, name, now)} for name in names],
+        "destinations": destinations.standings(state, names, now),
         "dead_letters": [
             {"kind": kind, "reason": reason, "count": count}
             for (kind, reason), count in sorted(dead_letters.by_reason(state).items())

@@ -4,13 +4,10 @@ from collections.abc import Callable
 
 from flask import Response, request
 from marshmallow import Schema, fields, validate
-from sqlalchemy import update
-from sqlalchemy.dialects.sqlite import insert as upsert
 from sqlalchemy.exc import SQLAlchemyError
 
 from connector.errors import ConnectorError
-from connector.storage.tables import log_head, meta
-from connector.web import auth, current
+from connector.web import auth, current, store
 from connector.web.api.routes import Noun
 from connector.web.metrics import CONTENT_TYPE
 
@@ -63,16 +60,13 @@ def get_metrics() -> Response:
 
 
 def _database() -> None:
-    """A real write, because a full disk lets a transaction begin."""
-    row = upsert(meta).values(name="ready_at", value=str(current.now()))
     with current.services().database.tx() as tx:
-        tx.execute(row.on_conflict_do_update(index_elements=["name"], set_={"value": row.excluded.value}))
+        store.note_ready(tx, current.now())
 
 
 def _log() -> None:
-    """The same for the log, without adding to it."""
     with current.services().inbox.tx() as tx:
-        if tx.execute(update(log_head).values(head=log_head.c.head)).rowcount == 0:
+        if not store.touch_log(tx):
             raise ConnectorError("the log has no partitions")
 
 

@@ -1,4 +1,4 @@
-"""The web server's own rows: API tokens, of which only digests are kept."""
+"""The web server's own rows: API tokens, of which only digests are kept, and the writes that show it is ready."""
 
 import hashlib
 import hmac
@@ -6,9 +6,10 @@ import secrets
 from dataclasses import dataclass
 
 from sqlalchemy import Connection, insert, select, update
+from sqlalchemy.dialects.sqlite import insert as upsert
 
 from connector.clock import HOUR, Millis
-from connector.storage.tables import api_token
+from connector.storage.tables import api_token, log_head, meta
 
 _PREFIX = "sc_"  # lets secret scanners, and our own log, recognise one
 
@@ -69,3 +70,14 @@ def touch_token(tx: Connection, token_id: int, now: Millis) -> None:
 def digest(token: str) -> str:
     """The SHA-256 of a token in hexadecimal. Fast is right here: 256 random bits cannot be guessed."""
     return hashlib.sha256(token.encode("utf-8", "replace")).hexdigest()
+
+
+def note_ready(tx: Connection, now: Millis) -> None:
+    """A real write to the state, because a full disk lets a transaction begin."""
+    row = upsert(meta).values(name="ready_at", value=str(now))
+    tx.execute(row.on_conflict_do_update(index_elements=["name"], set_={"value": row.excluded.value}))
+
+
+def touch_log(tx: Connection) -> bool:
+    """A real write to the log that adds nothing to it; False when it has no partitions."""
+    return tx.execute(update(log_head).values(head=log_head.c.head)).rowcount > 0

@@ -1,5 +1,7 @@
 """Destinations: how each account stands, paused and resumed."""
 
+from collections.abc import Iterable
+
 from marshmallow import Schema, fields
 
 from connector.domain import DestinationConfig
@@ -71,13 +73,13 @@ class DestinationList(Schema):
 @destinations.endpoint("GET", "/destinations", answers=DestinationList)
 def list_destinations() -> Row:
     """All destinations and how they stand."""
-    return {"items": [_answer(config) for config in current.services().configuration().destinations.values()]}
+    return {"items": _answers(current.services().configuration().destinations.values())}
 
 
 @destinations.endpoint("GET", "/destinations/<name>", answers=DestinationAnswer, refuses=(404,))
 def get_destination(name: str) -> Row:
     """One destination and how it stands."""
-    return _answer(_configured(name))
+    return _answers([_configured(name)])[0]
 
 
 @destinations.endpoint("POST", "/destinations/<name>/pause", answers=DestinationAnswer, refuses=(404,))
@@ -86,7 +88,7 @@ def pause_destination(name: str) -> Row:
     config = _configured(name)
     with current.services().database.tx() as tx:
         store.set_account(tx, name, current.now(), state="paused", message="paused through the API")
-    return _answer(config)
+    return _answers([config])[0]
 
 
 @destinations.endpoint("POST", "/destinations/<name>/resume", answers=DestinationAnswer, refuses=(404,))
@@ -95,7 +97,7 @@ def resume_destination(name: str) -> Row:
     config = _configured(name)
     with current.services().database.tx() as tx:
         store.set_account(tx, name, current.now(), state="active", message="", retry_at=0)
-    return _answer(config)
+    return _answers([config])[0]
 
 
 def _configured(name: str) -> DestinationConfig:
@@ -105,16 +107,19 @@ def _configured(name: str) -> DestinationConfig:
     return config
 
 
-def _answer(config: DestinationConfig) -> Row:
+def _answers(configs: Iterable[DestinationConfig]) -> list[Row]:
+    by_name = {config.name: config for config in configs}
     with current.services().database.read() as connection:
-        standing = report.standing(connection, config.name, current.now())
+        standings = report.standings(connection, by_name, current.now())
+    return [{**_settings(by_name[standing["name"]]), **standing} for standing in standings]
+
+
+def _settings(config: DestinationConfig) -> Row:
     return {
-        "name": config.name,
         "kind": config.kind,
         "dry_run": config.dry_run,
         "segments": None if config.segments is None else list(config.segments),
         "lists": config.lists,
         "events": config.events,
         "create_contacts": config.create_contacts,
-        **standing,
     }
