@@ -16,6 +16,7 @@ from adapters.address import permitted_address
 from adapters.destination import Clock, Settings
 from adapters.errors import DeliveryError, Misconfigured, Rejected, Transient, Unauthorized
 from adapters.rate_limit import PATIENCE, Window, shared_limiter
+from adapters.shape import dig
 
 if TYPE_CHECKING:
     from tenacity import RetryCallState, Retrying
@@ -31,26 +32,19 @@ _AFTER_UNREADABLE = 30.0
 
 
 class Answer(NamedTuple):
-    """What the vendor answered. `data` is the parsed JSON, {} when there is none; header names are lower case."""
+    """What the vendor answered. `data` is the JSON object, {} when there is none; header names are lower case."""
 
     status: int
     headers: Mapping[str, str]
     content: bytes
-    data: Any
+    data: dict[str, Any]
 
     def at(self, *path: str | int) -> Any:
         """The value under these keys; raises Transient when the answer does not have it, as no true answer would."""
-        value = self.data
-        for step in path:
-            try:
-                value = value[step]
-            except (KeyError, IndexError, TypeError):
-                where = "/".join(map(str, path))
-                raise Transient(
-                    f"the answer ({self.status}) has no {where}",
-                    retry_after=_AFTER_UNREADABLE,
-                    reason="unreadable_answer",
-                ) from None
+        value = dig(self.data, *path)
+        if value is None:
+            message = f"the answer ({self.status}) has no {'/'.join(map(str, path))}"
+            raise Transient(message, retry_after=_AFTER_UNREADABLE, reason="unreadable_answer")
         return value
 
 
@@ -220,12 +214,12 @@ class Http:
             status, received, raw = self._exchange(method, url, headers, content, repeatable)
         for secret in self._vendor.secrets:
             raw = raw.replace(secret.encode(), b"[redacted]")
-        readable, data = _parse(raw)
+        readable, data = parse(raw)
         answer = Answer(status, received, raw, data)
         if status in expect or 200 <= status < 300:
             if not readable and status < 300:
                 raise Transient(
-                    f"{self._vendor.name} answered {status} with something other than JSON",
+                    f"{self._vendor.name} answered {status} with something other than a JSON object",
                     retry_after=_AFTER_UNREADABLE,
                     reason="unreadable_answer",
                 )
@@ -294,11 +288,12 @@ def _pause(state: "RetryCallState") -> float:
     return float(told + backoff * random.uniform(0.5, 1.0))  # noqa: S311  spreads retries, guards nothing
 
 
-def _parse(raw: bytes) -> tuple[bool, Any]:
+def parse(raw: bytes) -> tuple[bool, dict[str, Any]]:
+    """Whether a body is readable, and the JSON object in it: no vendor here answers with anything else, if at all."""
     if not raw.strip():
         return True, {}
     try:
         data = orjson.loads(raw)
     except orjson.JSONDecodeError:
         return False, {}
-    return True, data
+    return (True, data) if isinstance(data, dict) else (False, {})

@@ -28,6 +28,7 @@ from adapters.errors import DeliveryError, Misconfigured, Rejected, Transient, U
 from adapters.http import Answer, Fault, Http, Vendor, count_option, credential, judge
 from adapters.outcomes import Send, bisect, chunked, each, in_turn, not_there, outcome_of, refuse
 from adapters.rate_limit import Window
+from adapters.shape import dig, entries, records, word
 from adapters.values import instant, slug, text
 
 _BATCH = 100
@@ -113,8 +114,8 @@ class HubSpot:
             self._http.call("GET", self._contacts, query={"limit": 1})
             return Account("", "HubSpot")
         self._portal = str(answer.at("portalId"))
-        self._zone = str(answer.data.get("timeZone") or "")
-        return Account(self._portal, f"HubSpot {self._portal} {answer.data.get('accountType', '')}".strip())
+        self._zone = word(answer.data, "timeZone")
+        return Account(self._portal, f"HubSpot {self._portal} {word(answer.data, 'accountType')}".strip())
 
     @setting_up()
     def provision(self, fields: Sequence[FieldSpec], tags: Sequence[str]) -> list[str]:
@@ -176,8 +177,7 @@ class HubSpot:
         if answer.status == 404:
             body = {"name": name, "objectTypeId": "0-1", "processingType": "MANUAL"}
             answer = self._http.call("POST", self._lists, body=body, repeatable=False)
-        found = answer.at("list")
-        if found.get("processingType", "MANUAL") == "DYNAMIC":
+        if dig(answer.data, "list", "processingType") == "DYNAMIC":
             raise Misconfigured(f"HubSpot already has an active list named {name}: rename one", reason="list_taken")
         return str(answer.at("list", "listId"))
 
@@ -192,7 +192,7 @@ class HubSpot:
                 "recordIdsToRemove": [m.remote_id for m in members if not m.added],
             }
             answer = self._http.call("PUT", path, body=body)
-            missing = {str(record) for record in answer.data.get("recordIdsMissing") or ()}
+            missing = {str(record) for record in entries(answer.data, "recordIdsMissing")}
             return [
                 not_there(m.key) if m.remote_id in missing else Outcome(m.key, "applied", remote_id=m.remote_id)
                 for m in members
@@ -287,17 +287,17 @@ class HubSpot:
             named.update({trace: index, write.email.lower(): index, write.remote_id or trace: index})
         answer = self._http.call("POST", f"{self._contacts}/batch/{verb}", body={"inputs": inputs})
         outcomes: dict[int, Outcome] = {}
-        for error in answer.data.get("errors") or ():
+        for error in records(answer.data, "errors"):
             conflict = error.get("category") in ("CONFLICT", "OBJECT_NOT_FOUND")
             for index in {named[name] for name in _names(error) if name in named}:
                 if not conflict:
-                    refusal = Rejected(str(error.get("message", ""))[:500], field=_culprit(error))
+                    refusal = Rejected(word(error, "message")[:500], field=_culprit(error))
                     outcomes[index] = outcome_of(writes[index].key, refusal)
-        for result in answer.data.get("results") or ():
-            email = str((result.get("properties") or {}).get("email") or "").lower()
-            for name in (result.get("objectWriteTraceId"), str(result.get("id")), email):
+        for result in records(answer.data, "results"):
+            email = word(result, "properties", "email").lower()
+            for name in (word(result, "objectWriteTraceId"), word(result, "id"), email):
                 if name in named:
-                    outcomes.setdefault(named[name], _outcome(writes[named[name]], str(result.get("id"))))
+                    outcomes.setdefault(named[name], _outcome(writes[named[name]], word(result, "id")))
                     break
         # Neither among the results nor among the errors we could place: it answers for itself.
         rest = [write for index, write in enumerate(writes) if index not in outcomes]
@@ -322,19 +322,19 @@ class HubSpot:
                 "propertiesWithHistory": [],
             }
             answer = self._http.call("POST", f"{self._contacts}/batch/read", body=body)
-            for result in answer.data.get("results") or ():
-                held = result.get("properties") or {}
-                for email in (held.get("email"), *str(held.get("hs_additional_emails") or "").split(";")):
-                    if email:
-                        ids[email.lower()] = str(result["id"])
+            for result in records(answer.data, "results"):
+                held = dig(result, "properties")
+                for email in (word(held, "email"), *word(held, "hs_additional_emails").split(";")):
+                    if email and word(result, "id"):
+                        ids[email.lower()] = word(result, "id")
         return ids
 
     # --- properties
 
     def _definitions(self, *, fresh: bool = False) -> dict[str, dict[str, Any]]:
         if self._defined is None or fresh:
-            results = self._http.call("GET", self._properties).data.get("results") or ()
-            self._defined = {str(found["name"]): found for found in results}
+            results = records(self._http.call("GET", self._properties).data, "results")
+            self._defined = {word(found, "name"): found for found in results}
         return self._defined
 
     def _define(self, definition: dict[str, Any]) -> bool:
@@ -346,18 +346,18 @@ class HubSpot:
     def _ensure_tags(self, tags: Sequence[str]) -> list[str]:
         """Makes the multi-checkbox and its options exist, keeping every option it has; one line per thing created."""
         defined = self._definitions().get(_TAGS)
-        if defined is None or not {*tags} <= {option["value"] for option in defined.get("options") or ()}:
+        if defined is None or not {*tags} <= {word(option, "value") for option in records(defined, "options")}:
             defined = self._definitions(fresh=True).get(_TAGS)
         if defined is None:
             options = [_option(tag, order) for order, tag in enumerate(tags)]
             label = {"name": _TAGS, "label": "StoreCue tags", "groupName": _GROUP}
             self._define({**label, "type": "enumeration", "fieldType": "checkbox", "options": options})
             return [f"property {_TAGS}", *(f"tag {tag}" for tag in tags)]
-        held = defined.get("options") or ()
+        held = records(defined, "options")
         if defined.get("type") != "enumeration" or defined.get("fieldType") != "checkbox":
             raise Rejected(f"property {_TAGS} exists and is no multiple checkbox", field=_TAGS, reason="field_type")
         options = [{key: option[key] for key in _OPTION if option.get(key) is not None} for option in held]
-        missing = [tag for tag in tags if tag not in {option["value"] for option in options}]
+        missing = [tag for tag in tags if tag not in {word(option, "value") for option in options}]
         if missing:
             # A PATCH replaces the whole list, and since 2026-03 every option needs its displayOrder.
             for order, option in enumerate(options):
@@ -382,7 +382,7 @@ class HubSpot:
             answer = self._http.call("POST", f"{self._events}/event-definitions", body=body, expect=(409,))
             if answer.status == 409 and not self._portal:
                 self.check_login()
-            full = answer.data.get("fullyQualifiedName") or f"pe{self._portal}_{body['name']}"
+            full = word(answer.data, "fullyQualifiedName") or f"pe{self._portal}_{body['name']}"
             self._event_names[name] = str(full)
 
     def _complete(self, cues: Sequence[Cue]) -> list[Outcome]:
@@ -413,11 +413,11 @@ class HubSpot:
         return self._write(writes)
 
     def _judge(self, answer: Answer, now: float) -> DeliveryError:
-        data = answer.data if isinstance(answer.data, dict) else {}
-        policy = str(data.get("policyName") or "")
+        data = answer.data
+        policy = word(data, "policyName")
         wait = self._until_midnight(now) if policy == "DAILY" else _POLICY_WAITS.get(policy)
         culprit = _culprit(data)
-        return judge(answer, now, str(data.get("message", "")), faults=_FAULTS, culprit=culprit, retry_after=wait)
+        return judge(answer, now, word(data, "message"), faults=_FAULTS, culprit=culprit, retry_after=wait)
 
     def _until_midnight(self, now: float) -> float:
         from zoneinfo import ZoneInfo
@@ -464,7 +464,7 @@ def _check_type(spec: FieldSpec, defined: Mapping[str, Any] | None) -> None:
             f"property {spec.name} exists with type {kind}, not {_TYPES[spec.type][0]}: give the field another name"
         )
         raise Rejected(message, field=spec.name, reason="field_type")
-    if (defined.get("modificationMetadata") or {}).get("readOnlyValue"):
+    if dig(defined, "modificationMetadata", "readOnlyValue"):
         message = f"property {spec.name} is HubSpot's own and read-only: give the field another name"
         raise Rejected(message, field=spec.name, reason="field_type")
 
@@ -495,18 +495,18 @@ def _rounds(cues: Sequence[Cue]) -> list[list[Cue]]:
 
 def _names(error: Mapping[str, Any]) -> list[str]:
     """Every name by which a batch error may point at an input: HubSpot puts them in different places by operation."""
-    context = error.get("context") or {}
-    found = [error.get("objectWriteTraceId"), error.get("id")]
-    for values in context.values():
+    found: list[Any] = [error.get("objectWriteTraceId"), error.get("id")]
+    context = error.get("context")
+    for values in context.values() if isinstance(context, dict) else ():
         found += values if isinstance(values, list) else [values]
     return [str(name).lower() for name in found if name is not None]
 
 
 def _culprit(error: Mapping[str, Any]) -> str | None:
-    for cause in (error, *(error.get("errors") or ())):
-        names = (cause.get("context") or {}).get("propertyName")
-        if names:
-            return str(names[0] if isinstance(names, list) else names)
+    for cause in (error, *records(error, "errors")):
+        name = word(cause, "context", "propertyName") or word(cause, "context", "propertyName", 0)
+        if name:
+            return name
     return None
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any, NamedTuple
-from urllib.parse import parse_qs, quote, urlsplit
+from urllib.parse import parse_qs, quote
 
 import orjson
 
@@ -26,6 +26,7 @@ from adapters.errors import DeliveryError, Rejected, Transient, setting_up
 from adapters.http import Answer, Http, Vendor, credential, judge
 from adapters.outcomes import bisect, chunked, each, in_turn, not_there, refuse
 from adapters.rate_limit import Window
+from adapters.shape import count, dig, records, word
 from adapters.values import instant
 
 _MEDIA_TYPE = "application/vnd.api+json"
@@ -88,9 +89,9 @@ class Klaviyo:
         self._pool = ThreadPoolExecutor(self.limits.concurrency, thread_name_prefix="klaviyo")
 
     def check_login(self) -> Account:
-        account = self._http.call("GET", "/api/accounts", family="accounts").at("data", 0)
-        contact = account.get("attributes", {}).get("contact_information", {})
-        return Account(account["id"], contact.get("organization_name") or account["id"])
+        answer = self._http.call("GET", "/api/accounts", family="accounts")
+        account, contact = str(answer.at("data", 0, "id")), ("attributes", "contact_information", "organization_name")
+        return Account(account, word(answer.data, "data", 0, *contact) or account)
 
     def provision(self, fields: Sequence[FieldSpec], tags: Sequence[str]) -> list[str]:
         return []
@@ -128,7 +129,7 @@ class Klaviyo:
             return known_id
         found = self._lists("name", name)
         if found:
-            return str(found[0]["id"])
+            return found[0]
         body = {"data": {"type": "list", "attributes": {"name": name}}}
         answer = self._http.call("POST", "/api/lists", body=body, family="list-create", repeatable=False)
         return str(answer.at("data", "id"))
@@ -173,14 +174,15 @@ class Klaviyo:
                 "fields[profile]": "email",
                 "page[size]": _LOOKUP,
             }
-            for profile in self._http.call("GET", "/api/profiles", query=query, family="profiles").at("data"):
-                ids[str(profile["attributes"]["email"]).lower()] = profile["id"]
+            answer = self._http.call("GET", "/api/profiles", query=query, family="profiles")
+            for profile in records(answer.data, "data"):
+                ids[word(profile, "attributes", "email").lower()] = word(profile, "id")
         return ids
 
-    def _lists(self, attribute: str, value: str) -> list[dict[str, Any]]:
+    def _lists(self, attribute: str, value: str) -> list[str]:
         query = {"filter": f"equals({attribute},{orjson.dumps(value).decode()})"}
-        found: list[dict[str, Any]] = self._http.call("GET", "/api/lists", query=query, family="lists").at("data")
-        return found
+        answer = self._http.call("GET", "/api/lists", query=query, family="lists")
+        return [word(found, "id") for found in records(answer.data, "data") if word(found, "id")]
 
     def _upsert(self, change: Change) -> Outcome:
         expect = (404, 409) if change.remote_id else (409,)
@@ -190,7 +192,7 @@ class Klaviyo:
         if answer.status in expect:
             # 404: merged away or deleted. 409: address and id belong to two profiles. The address decides.
             answer = self._post_profile(_profile(replace(change, remote_id=None), identified_by_email=True), ())
-        return Outcome(change.key, "applied", remote_id=answer.at("data", "id"))
+        return Outcome(change.key, "applied", remote_id=str(answer.at("data", "id")))
 
     def _post_profile(self, profile: dict[str, Any], expect: tuple[int, ...]) -> Answer:
         body = {"data": profile}
@@ -206,18 +208,19 @@ class Klaviyo:
         path = "/api/profile-bulk-import-jobs"
         answer = self._http.call("POST", path, body=body, family="import-job", expect=(400,))
         if answer.status == 400:
-            refused = _by_item(answer.data.get("errors", []), items)
+            refused = _by_item(records(answer.data, "errors"), items)
             if not refused or None in refused:
                 raise _judge(answer, 0.0)
             rest = [item for item in items if item.key not in refused]
             return _rejected(refused) + (self._import(rest) if rest else [])
-        job = self._finished(answer.at("data", "id"))
-        if not job["attributes"].get("failed_count"):
+        job_id = str(answer.at("data", "id"))
+        failed = self._failures(job_id)
+        if not failed:
             return [Outcome(i.key, "applied", remote_id=i.change.remote_id) for i in items]
-        refused = _by_item(self._import_errors(job["id"]), items)
+        refused = _by_item(self._import_errors(job_id), items)
         # With an id, the profile may only have been merged away. And when some profile failed and nobody says which,
         # each of the others has to answer for itself.
-        unclear = None in refused or len(refused) < job["attributes"]["failed_count"]
+        unclear = None in refused or len(refused) < failed
         again = [i.change for i in items if (i.change.remote_id if i.key in refused else unclear)]
         settled = {change.key for change in again}
         fine = [i for i in items if i.key not in refused and i.key not in settled]
@@ -225,14 +228,16 @@ class Klaviyo:
         done += [outcome for outcome in _rejected(refused) if outcome.key not in settled]
         return done + (each(self._pool, again, self._upsert) if again else [])
 
-    def _finished(self, job_id: str) -> dict[str, Any]:
+    def _failures(self, job_id: str) -> int:
+        """How many profiles failed, once the job is complete."""
         path = f"/api/profile-bulk-import-jobs/{quote(job_id, safe='')}"
         for wait in _POLLS:
             self._clock.sleep(wait)
-            job: dict[str, Any] = self._http.call("GET", path, family="import-job-status").at("data")
-            if job["attributes"]["status"] == "complete":
-                return job
-            if job["attributes"]["status"] == "cancelled":
+            answer = self._http.call("GET", path, family="import-job-status")
+            status = answer.at("data", "attributes", "status")
+            if status == "complete":
+                return count(answer.data, "data", "attributes", "failed_count")
+            if status == "cancelled":
                 raise Transient("Klaviyo cancelled the import job", reason="job_cancelled", retry_after=10.0)
         raise Transient("Klaviyo has not finished the import job", reason="job_pending", retry_after=30.0)
 
@@ -242,11 +247,12 @@ class Klaviyo:
         errors: list[dict[str, Any]] = []
         while True:
             page = self._http.call("GET", path, query=query, family="import-job-errors").data
-            errors += [error["attributes"] for error in page["data"]]
+            errors += [
+                error["attributes"] for error in records(page, "data") if isinstance(error.get("attributes"), dict)
+            ]
             # The link is absolute, on the vendor's own host: only its cursor is of use behind a base_url.
-            link = (page.get("links") or {}).get("next")
-            cursor = parse_qs(urlsplit(link).query).get("page[cursor]") if link else None
-            if not cursor:
+            cursor = parse_qs(word(page, "links", "next").partition("?")[2]).get("page[cursor]")
+            if not cursor or cursor[0] == query.get("page[cursor]"):
                 return errors
             query["page[cursor]"] = cursor[0]
 
@@ -324,14 +330,14 @@ def _by_item(errors: Sequence[dict[str, Any]], items: Sequence[_Encoded]) -> dic
     by_email = {item.change.email.lower(): item.key for item in items}
     found: dict[str | None, dict[str, Any]] = {}
     for error in errors:
-        words = str((error.get("source") or {}).get("pointer") or "").split("/profiles/data/")
+        words = word(error, "source", "pointer").split("/profiles/data/")
         index = words[-1].split("/")[0] if len(words) == 2 else ""
-        payload = error.get("original_payload") or {}
-        email = payload.get("email") or (payload.get("attributes") or {}).get("email") or ""
+        payload = dig(error, "original_payload")
+        email = word(payload, "email") or word(payload, "attributes", "email")
         if index.isdecimal() and int(index) < len(items):
             found[items[int(index)].key] = error
         else:
-            found[by_email.get(str(email).lower())] = error
+            found[by_email.get(email.lower())] = error
     return found
 
 
@@ -344,15 +350,14 @@ def _rejected(refused: dict[str | None, dict[str, Any]]) -> list[Outcome]:
 
 
 def _sentence(error: dict[str, Any]) -> str:
-    return str(error.get("detail") or error.get("title") or error.get("code") or "")[:500]
+    return (word(error, "detail") or word(error, "title") or word(error, "code"))[:500]
 
 
 def _field(error: dict[str, Any]) -> str | None:
-    pointer = str((error.get("source") or {}).get("pointer") or "")
+    pointer = word(error, "source", "pointer")
     return pointer.rsplit("/", 1)[-1] if "/attributes/" in pointer else None
 
 
 def _judge(answer: Answer, now: float) -> DeliveryError:
-    errors = answer.data.get("errors") if isinstance(answer.data, dict) else None
-    error = errors[0] if errors else {}
+    error = next(iter(records(answer.data, "errors")), {})
     return judge(answer, now, _sentence(error), culprit=_field(error))

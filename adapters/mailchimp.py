@@ -27,8 +27,9 @@ from adapters.destination import (
     Settings,
 )
 from adapters.errors import DeliveryError, Misconfigured, Rejected, Transient, setting_up
-from adapters.http import Answer, Fault, Http, Vendor, count_option, credential, judge
+from adapters.http import Answer, Fault, Http, Vendor, count_option, credential, judge, parse
 from adapters.outcomes import Send, bisect, chunked, each, in_turn, not_there, outcome_of, refuse
+from adapters.shape import count, entries, records, word
 from adapters.values import instant, slug, text
 
 _SINGLES = 40
@@ -108,7 +109,7 @@ class Mailchimp:
     def check_login(self) -> Account:
         self._http.call("GET", "/3.0/ping")
         root = self._http.call("GET", "/3.0/", query={"fields": "account_id,account_name"})
-        return Account(str(root.at("account_id")), str(root.data.get("account_name") or ""))
+        return Account(str(root.at("account_id")), word(root.data, "account_name"))
 
     @setting_up()
     def provision(self, fields: Sequence[FieldSpec], tags: Sequence[str]) -> list[str]:
@@ -135,7 +136,7 @@ class Mailchimp:
             field = MergeField(tag, _label(spec), _TYPES[spec.type])
             body = {**field._asdict(), "required": False, "public": False}
             answer = self._http.call("POST", f"{self._list}/merge-fields", body=body, repeatable=False)
-            there.append(field._replace(tag=str(answer.data.get("tag") or tag)))
+            there.append(field._replace(tag=word(answer.data, "tag") or tag))
             created.append(f"merge field {there[-1].tag} ({field.name})")
         self._segments = None
         new = [tag for tag in tags if tag.lower() not in self._known_tags()]
@@ -303,7 +304,7 @@ class Mailchimp:
         if not batch.get("errored_operations"):
             outcomes = {index: _applied(member, {}) for index, member in enumerate(members)}
         else:
-            results = self._results(str(batch.get("response_body_url") or ""))
+            results = self._results(word(batch, "response_body_url"))
             outcomes = {index: _from_result(member, results.get(str(index))) for index, member in enumerate(members)}
         there = [member for index, member in enumerate(members) if outcomes[index].status == "applied"]
         failures = self._tag(there)
@@ -341,11 +342,11 @@ class Mailchimp:
         """Why not, by lower-case address, for those that Mailchimp would not add or remove."""
         body = {"members_to_add": list(add), "members_to_remove": list(remove)}
         answer = self._http.call("POST", f"{self._list}/segments/{quote(segment, safe='')}", body=body)
-        errors = answer.data.get("errors") or ()
+        errors = records(answer.data, "errors")
         return {
-            str(email).lower(): str(error.get("error", ""))[:500]
+            str(email).lower(): word(error, "error")[:500]
             for error in errors
-            for email in error.get("email_addresses") or ()
+            for email in entries(error, "email_addresses")
         }
 
     def _finished(self, batch_id: str) -> Mapping[str, Any]:
@@ -364,18 +365,18 @@ class Mailchimp:
             raise Transient(message, reason="unreadable_answer", retry_after=300.0)
         try:
             files = json_files(self._http.fetch(url))
-            return {str(result["operation_id"]): result for results in files for result in results}
-        except (ValueError, KeyError, TypeError) as error:
+        except ValueError as error:
             message = f"the batch's results cannot be read: {error}"
             raise Transient(message, reason="unreadable_answer", retry_after=30.0) from None
+        return {word(result, "operation_id"): result for file in files for result in records([file], 0)}
 
     # --- what the audience has
 
     def _merge_fields(self, *, fresh: bool = False) -> list[MergeField]:
         if self._fields is None or fresh:
             query = {"count": 1000, "fields": "merge_fields.tag,merge_fields.name,merge_fields.type"}
-            found = self._http.call("GET", f"{self._list}/merge-fields", query=query).at("merge_fields")
-            self._fields = [MergeField(str(f["tag"]), str(f["name"]), str(f["type"])) for f in found]
+            found = records(self._http.call("GET", f"{self._list}/merge-fields", query=query).data, "merge_fields")
+            self._fields = [MergeField(word(f, "tag"), word(f, "name"), word(f, "type")) for f in found]
         return self._fields
 
     def _look_up(self, names: set[str]) -> None:
@@ -395,10 +396,10 @@ class Mailchimp:
             while len(found) < total:
                 query: dict[str, object] = {"count": 1000, "offset": len(found), "type": "static"}
                 query["fields"] = "segments.id,segments.name,total_items"
-                page = self._http.call("GET", f"{self._list}/segments", query=query)
-                found += page.at("segments")
-                total = int(page.data.get("total_items") or 0) if page.at("segments") else 0
-            self._segments = {str(segment["name"]).lower(): str(segment["id"]) for segment in found}
+                page = self._http.call("GET", f"{self._list}/segments", query=query).data
+                found += records(page, "segments")
+                total = count(page, "total_items") if records(page, "segments") else 0
+            self._segments = {word(segment, "name").lower(): word(segment, "id") for segment in found}
         return self._segments
 
     @setting_up()
@@ -440,11 +441,8 @@ def new_tag(name: str, taken: set[str]) -> str:
 def _from_result(member: _Member, result: Mapping[str, Any] | None) -> Outcome:
     if result is None:
         return Outcome(member.key, "retry", "no_result", "the batch's result does not tell of this member")
-    status, raw = int(result.get("status_code", 0)), str(result.get("response") or "").encode()
-    try:
-        data = orjson.loads(raw)
-    except ValueError:
-        data = {}
+    status, raw = count(result, "status_code"), word(result, "response").encode()
+    _, data = parse(raw)
     if 200 <= status < 300:
         return _applied(member, data)
     if status == 404 and not member.change.create:
@@ -454,8 +452,8 @@ def _from_result(member: _Member, result: Mapping[str, Any] | None) -> Outcome:
 
 def _applied(member: _Member, data: Mapping[str, Any]) -> Outcome:
     message = f"cut to {_TEXT_BYTES} bytes: {', '.join(member.cut)}" if member.cut else ""
-    remote_id = data.get("contact_id") or data.get("id") or member.change.remote_id
-    return Outcome(member.key, "applied", message=message, remote_id=str(remote_id) if remote_id else None)
+    remote_id = word(data, "contact_id") or word(data, "id") or member.change.remote_id
+    return Outcome(member.key, "applied", message=message, remote_id=remote_id)
 
 
 def _settled(key: str, error: DeliveryError) -> Outcome:
@@ -498,12 +496,11 @@ def _cut(value: str | int | float) -> str | int | float:
 def _judge(answer: Answer, now: float) -> DeliveryError:
     if not answer.content.strip():
         return judge(answer, now, "refused without a word: too many at once", faults=_REFUSED_WITHOUT_WORDS)
-    data = answer.data if isinstance(answer.data, dict) else {}
-    causes = [cause for cause in data.get("errors") or () if isinstance(cause, dict)]
+    data, causes = answer.data, records(answer.data, "errors")
     words = [
-        str(data.get("detail") or data.get("title") or ""),
-        *(str(cause.get("message", "")) for cause in causes[:3]),
+        word(data, "detail") or word(data, "title"),
+        *(word(cause, "message") for cause in causes[:3]),
     ]
-    culprit = str(causes[0]["field"]) if causes and causes[0].get("field") else None
-    reason = _DECISIONS.get(str(data.get("title")))
+    culprit = word(causes, 0, "field") or None
+    reason = _DECISIONS.get(word(data, "title"))
     return judge(answer, now, " ".join(filter(None, words)), reason=reason, culprit=culprit)

@@ -180,7 +180,7 @@ def test_results_are_fetched_from_nobody_else(url: str, clock: Any) -> None:
         run_batch(clock, url, archive([]))
 
 
-@pytest.mark.parametrize(("results", "status"), [(b"<html>", 200), (archive([{}]), 200), (b"", 404)])
+@pytest.mark.parametrize(("results", "status"), [(b"<html>", 200), (b"", 404)])
 def test_results_that_cannot_be_read_leave_the_members_for_later(results: bytes, status: int, clock: Any) -> None:
     with pytest.raises(DeliveryError) as caught:
         run_batch(clock, STORAGE, results, status)
