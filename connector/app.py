@@ -44,7 +44,7 @@ def create_app(
     app.before_request(_refuse_unannounced)
     headers.install(app, services.settings.public_url)
     problems.install(app)
-    openapi.describe(app)
+    openapi.register(app)
     return app
 
 

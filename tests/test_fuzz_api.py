@@ -48,7 +48,7 @@ class Shop:
 
     def __init__(self):
         self.app = Flask("connector.app", static_folder=None)
-        openapi.describe(self.app)
+        openapi.register(self.app)
 
     def __call__(self, environ, start_response):
         return self.app(environ, start_response)

@@ -3,7 +3,7 @@
 from typing import Any
 
 import orjson
-from flask import Response, current_app, render_template, send_from_directory
+from flask import Response, render_template, send_from_directory
 from werkzeug.exceptions import NotFound
 
 from connector.web.api.routes import Noun
@@ -20,7 +20,7 @@ def get_openapi_yaml() -> Response:
     """The description of every route as YAML."""
     from connector.web.openapi import text
 
-    return Response(text(current_app), content_type="application/yaml")
+    return Response(text(), content_type="application/yaml")
 
 
 @pages.endpoint("GET", "/openapi.json", answers={"type": "object"})
@@ -28,7 +28,7 @@ def get_openapi_json() -> Response:
     """The description of every route as JSON."""
     from connector.web.openapi import document
 
-    return Response(orjson.dumps(document(current_app)), content_type="application/json")
+    return Response(orjson.dumps(document()), content_type="application/json")
 
 
 @pages.endpoint("GET", "/docs", answers={"type": "string"}, content_type="text/html")
@@ -36,7 +36,7 @@ def get_docs() -> str | Response:
     """The description of every route as a page."""
     from connector.web.openapi import document
 
-    described = document(current_app)
+    described = document()
     schemas = described["components"]["schemas"]
     page = render_template(
         "docs.html",
