@@ -24,7 +24,7 @@ DEEDS = {
     "Unsubscribed": "unsubscribed",
 }
 _EPOCH = date(1970, 1, 1)
-_SPANS = ((7 * DAY, "week"), (DAY, "day"), (HOUR, "hour"), (MINUTE, "minute"), (SECOND, "second"))
+_SPANS = ((DAY, "day"), (HOUR, "hour"), (MINUTE, "minute"), (SECOND, "second"))
 
 
 def deed(event: str) -> str:
@@ -32,16 +32,18 @@ def deed(event: str) -> str:
     return DEEDS.get(event) or f'did "{event}"'
 
 
-def times(count: int) -> str:
-    """`once`, `twice`, `3 times`."""
-    return {0: "not once", 1: "once", 2: "twice"}.get(count) or f"{count} times"
+def done(event: str, count: int) -> str:
+    """What a person did and how often: `never bought`, `bought once`, `bought 3 times`."""
+    if not count:
+        return f"never {deed(event)}"
+    return f"{deed(event)} {({1: 'once', 2: 'twice'}).get(count) or f'{count} times'}"
 
 
 def span(length: Millis) -> str:
-    """`48 hours`, `30 days`: a length of time in the largest unit that measures it evenly. Two weeks or more only."""
+    """`30 days`, `48 hours`, `30 minutes`: a length of time in the largest unit that fits it evenly, three or more."""
     for unit, word in _SPANS:
         count, rest = divmod(length, unit)
-        if rest == 0 and count >= (2 if word != "second" else 0):
+        if rest == 0 and count >= 3:
             return f"{count} {word}s"
     return f"{length // SECOND} seconds"
 

@@ -14,7 +14,7 @@ from connector.segments.condition import NEVER, Anchors, Condition, Signed
 from connector.segments.figures import Count, Distinct, Extreme, Figure, Reading, Total
 from connector.segments.query import Aggregate, Operand, Query, Rows, Value
 from connector.segments.reading import Place, duration, mapping, name, number
-from connector.segments.sentences import day, deed, shown, times, within
+from connector.segments.sentences import day, deed, done, shown, within
 from connector.segments.where import Filter, Match, read_where
 
 FIGURES: Final = ("count", "sum", "average", "min", "max", "first", "last")
@@ -77,7 +77,7 @@ class AtLeast(EventCondition):
     def because(self, facts: Facts, now: Millis) -> str:
         found = [event for event in self.found(facts, now) if event.at <= now]
         newest = f", newest {day(found[-1].day)}" if found else ""
-        return f"{deed(self.event)} {times(len(found))}{within(self.length)}{newest}"
+        return f"{done(self.event, len(found))}{within(self.length)}{newest}"
 
     def sql(self, query: Query) -> str:
         never = query.bind(NEVER)
@@ -193,11 +193,12 @@ class FigureCondition(EventCondition):
         for event in found:
             figure.enter(event)
         value = figure.value()
-        done = f"{deed(self.event)} {times(len(found))}{within(self.length)}"
+        told = f"{done(self.event, len(found))}{within(self.length)}"
         if self.kind == "count":
-            what = "" if self.of is None else f" on {value:.0f} different days" if self.of == "day" else ""
-            return f"{done}{what or (f', {value:.0f} different {self.of}' if self.of else '')}"
-        return f"{done}, {self.kind} of {self.of} {'not known' if value is None else shown(value / 10_000)}"
+            if self.of is None:
+                return told
+            return f"{told}, on {value:.0f} different days" if self.of == "day" else f"{told}, {value:.0f} {self.of}"
+        return f"{told}, {self.kind} of {self.of} {'not known' if value is None else shown(value / 10_000)}"
 
     def sql(self, query: Query) -> str:
         never = query.bind(NEVER)
@@ -307,18 +308,17 @@ class EndCondition(EventCondition):
     def because(self, facts: Facts, now: Millis) -> str:
         found = [event for event in self.found(facts, now) if event.at <= now]
         if not found:
-            return f"{deed(self.event)} {times(0)}{within(self.length)}"
+            return f"{done(self.event, 0)}{within(self.length)}"
         one = found[0] if self.kind == "first" else found[-1]
         told = "" if self.of == "at" else f", {self.of} {shown(self.reading(one))}"
         return f"{self.kind} {deed(self.event)}{within(self.length)} on {day(one.day)}{told}"
 
     def sql(self, query: Query) -> str:
-        newest = self.aggregate(query, "max({})", "e.at")
-        return self._instant_sql(query, newest) if self.of == "at" else self._property_sql(query)
+        return self._instant_sql(query) if self.of == "at" else self._property_sql(query)
 
-    def _instant_sql(self, query: Query, newest: str) -> str:
+    def _instant_sql(self, query: Query) -> str:
         """The instant itself is one more figure."""
-        at = newest if self.kind == "last" else self.aggregate(query, "min({})", "e.at")
+        at = self.aggregate(query, "max({})" if self.kind == "last" else "min({})", "e.at")
         never = query.bind(NEVER)
         answer = self.parts.sql(Picked(query, at, "NULL", query.path(self.of)))
         if self.length is None:
@@ -329,6 +329,7 @@ class EndCondition(EventCondition):
     def _property_sql(self, query: Query) -> str:
         never, dialect = query.bind(NEVER), query.dialect
         rows = self.rows(query)
+        self.aggregate(query, "max({})", "e.at")  # puts the events on the spine, and notices coming ones
         tests = ["e.profile_id = l.id", f"e.name = {query.bind(rows.name)}", f"e.at <= {query.bind(query.now)}"]
         if self.length is not None:
             tests.append(f"e.at > {query.bind(query.now - self.length)}")

@@ -17,7 +17,7 @@ from connector.segments.condition import NEVER, Anchors, Signed
 from connector.segments.conditions.event import EventCondition, event_parts
 from connector.segments.query import Aggregate, Query, Rows
 from connector.segments.reading import Place, duration, mapping, name
-from connector.segments.sentences import day, deed, span, within
+from connector.segments.sentences import day, deed, within
 from connector.segments.where import Filter
 
 KEYS = ("event", "where", "within", "not_followed_by", "same", "after")
@@ -85,9 +85,8 @@ class NotFollowedBy(EventCondition):
         standing = [event for start, end, event in self.spans(facts, now) if start <= now < end]
         then = deed(self.follower)
         if not standing:
-            return f"has nothing left open: {deed(self.event)} and not {then}{within(self.length)}"
-        waited = f" in the {span(self.after)} after" if self.after else ""
-        return f"{deed(self.event)} on {day(max(standing, key=_AT).day)} and has not {then} since{waited and ''}"
+            return f"never {deed(self.event)}{within(self.length)} without having {then} after that"
+        return f"{deed(self.event)} on {day(max(standing, key=_AT).day)} and never {then} after that"
 
     def sql(self, query: Query) -> str:
         dialect, never, now = query.dialect, query.bind(NEVER), query.bind(query.now)

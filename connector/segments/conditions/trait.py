@@ -36,8 +36,8 @@ class Trait(Condition):
 
     def because(self, facts: Facts, now: Millis) -> str:
         value = facts.traits.get(self.trait)
-        is_so = "is" if self.signed(facts, now) > 0 else "is not"
-        return f"{self.trait} {is_so} {self.parts.words} (it is {shown(value)})"
+        holds = "" if self.signed(facts, now) > 0 else "not "
+        return f"{self.trait} is {shown(value)} ({holds}{self.parts.words})"
 
     def sql(self, query: Query) -> str:
         return self.parts.sql(Value(query, "traits", query.path(self.trait), lifted=True))
