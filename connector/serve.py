@@ -1,10 +1,12 @@
 """The processes: the web server (granian, WSGI), the worker, and `up`, which runs both and minds them."""
 
+import multiprocessing
 import os
 import signal
 import subprocess
 import sys
 import threading
+from collections.abc import Callable
 from types import FrameType
 from typing import TYPE_CHECKING
 
@@ -17,7 +19,7 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger("serve")
 
-_THREADS = 32  # requests that wait together for one group commit
+_THREADS = 16  # requests that can wait together for one group commit
 _WORKER_STOPS_WITHIN = 10.0  # seconds
 
 
@@ -103,7 +105,7 @@ class Minder:
                 process.wait()
 
     def _spawn(self) -> subprocess.Popen[bytes]:
-        return subprocess.Popen([sys.executable, "-m", "connector", "worker"], env=self._environ)  # noqa: S603
+        return subprocess.Popen([sys.executable, "-m", "connector", "worker"], env=self._environ)
 
     def _mind(self) -> None:
         wait = 0.2
@@ -121,8 +123,16 @@ class Minder:
                 self._process = self._spawn()
 
 
-def up(settings: Settings) -> None:
-    """Web server and worker together until SIGTERM or SIGINT."""
+def up(settings: Settings, prepare: Callable[[], object]) -> None:
+    """Web server and worker together until SIGTERM or SIGINT, after `prepare` has opened the data.
+
+    `prepare` runs in a process of its own, so that what only it needs does not stay in the memory of the server.
+    """
+    preparing = multiprocessing.get_context("fork").Process(target=prepare)
+    preparing.start()
+    preparing.join()
+    if preparing.exitcode:
+        raise SystemExit(preparing.exitcode)
     minder = Minder(settings)
     minder.start()
     try:

@@ -18,7 +18,7 @@ from connector.domain import Configuration, DestinationConfig
 from connector.errors import ConfigurationError
 from connector.inbox import deliveries
 from connector.inbox.runner import positions
-from connector.inbox.sql import SqlLog
+from connector.inbox.sql import SqlLog, unpack
 from connector.ports import Rec, Source
 from connector.segments.evaluate import RuleSet
 from connector.sources import SOURCES
@@ -141,7 +141,10 @@ class Services:
             if not rows:
                 return count
             last = rows[-1]["id"]
-            records = [Rec(**{name: row[name] for name in Rec._fields}) for row in rows]
+            records = [
+                Rec(**{name: row[name] for name in Rec._fields if name != "body"}, body=unpack(row["body"]))
+                for row in rows
+            ]
             self.log.append([deliveries.again(record, fire=fire_triggers, attempt=str(now)) for record in records])
             count += len(rows)
 

@@ -6,8 +6,10 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from hashlib import blake2b
+from typing import Any
 
-from sqlalchemy import Connection, bindparam, func, insert, select, update
+import zstandard
+from sqlalchemy import Connection, bindparam, func, insert, select
 
 from connector.errors import NotDurable
 from connector.ports import New, Rec
@@ -24,13 +26,12 @@ _COLUMNS = (
     delivery.c.headers,
     delivery.c.body,
 )
-_ADVANCE = (
-    update(log_head)
-    .where(log_head.c.part == bindparam("part_"))
-    .values(head=log_head.c.head + bindparam("n"))
-    .returning(log_head.c.head)
+# Plain statements with tuples: SQLAlchemy's own parameter handling would cost as much as the rest of the write.
+_ADVANCE = "UPDATE log_head SET head = ? WHERE part = ?"
+_INSERT = (
+    "INSERT INTO delivery (part, pos, key, source, delivery_id, topic, received_at, headers, body)"
+    " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
 )
-_INSERT = insert(delivery)
 _HEADS = select(log_head.c.part, log_head.c.head)
 _BATCH = (
     select(*_COLUMNS)
@@ -39,7 +40,35 @@ _BATCH = (
     .limit(bindparam("limit_"))
 )
 _GROUP = 500  # deliveries in one commit: beyond it the fsync is no longer what costs
+_CROWD = 3  # deliveries in one commit from which the next one is waited for
+_LINGER = 0.001
 _LOOK_EVERY = 0.004  # seconds between looks for another process's commit; a look costs about 5 us
+
+
+_Packed = tuple[int, tuple[Any, ...], bytes]
+"""Partition, the columns of New before the body, and the body as kept."""
+
+_threads = threading.local()
+
+
+def pack(body: bytes) -> bytes:
+    """A body as the log keeps it: zstd. A webhook of 7 KB takes 2 KB and, in all, half the time to write."""
+    try:
+        compressor = _threads.compressor
+    except AttributeError:
+        compressor = _threads.compressor = zstandard.ZstdCompressor(level=1)
+    packed: bytes = compressor.compress(body)
+    return packed
+
+
+def unpack(packed: bytes) -> bytes:
+    """The exact bytes that were packed."""
+    try:
+        decompressor = _threads.decompressor
+    except AttributeError:
+        decompressor = _threads.decompressor = zstandard.ZstdDecompressor()
+    body: bytes = decompressor.decompress(packed)
+    return body
 
 
 class _Waiting:
@@ -47,7 +76,7 @@ class _Waiting:
 
     __slots__ = ("error", "items", "settled")
 
-    def __init__(self, items: Sequence[New]) -> None:
+    def __init__(self, items: Sequence[_Packed]) -> None:
         self.items = items
         self.error: Exception | None = None
         self.settled = threading.Lock()
@@ -69,6 +98,7 @@ class SqlLog:
         self._version = -1
         self._queue: queue.SimpleQueue[_Waiting | None] = queue.SimpleQueue()
         self._writer: threading.Thread | None = None
+        self._writing: Connection | None = None
         self._starting = threading.Lock()
 
     def create(self) -> None:
@@ -88,7 +118,7 @@ class SqlLog:
         disk refuses; the deliveries may then still have been kept, and a repeat of them is harmless."""
         if self._writer is None:
             self._start()
-        waiting = _Waiting(items)
+        waiting = _Waiting([(self._part(item.key), item[:-1], pack(item.body)) for item in items])
         self._queue.put(waiting)
         if not waiting.settled.acquire(timeout=timeout):
             raise NotDurable("the log did not confirm the delivery in time")
@@ -112,7 +142,12 @@ class SqlLog:
                 self._writer.start()
 
     def _write_groups(self) -> None:
+        crowd = 1
         while (first := self._queue.get()) is not None:
+            if crowd >= _CROWD:
+                # Several senders waited last time, so more are on their way: with them in the same commit each costs
+                # less than half. A lone delivery never waits.
+                time.sleep(_LINGER)
             group, last = [first], False
             while len(group) < _GROUP:
                 try:
@@ -124,28 +159,38 @@ class SqlLog:
                     break
                 group.append(more)
             self._write(group)
+            crowd = len(group)
             if last:
-                return
+                break
+        if self._writing is not None:
+            self._writing.close()
+            self._writing = None
 
     def _write(self, group: list[_Waiting]) -> None:
         try:
-            by_part: dict[int, list[New]] = defaultdict(list)
+            by_part: dict[int, list[_Packed]] = defaultdict(list)
             for waiting in group:
                 for item in waiting.items:
-                    by_part[self._part(item.key)].append(item)
-            with self.database.tx() as tx:
-                rows = []
-                for part in sorted(by_part):
-                    items = by_part[part]
-                    head = tx.execute(_ADVANCE, {"part_": part, "n": len(items)}).scalar_one()
-                    rows += [
-                        {"part": part, "pos": pos, **item._asdict()}
-                        for pos, item in enumerate(items, head - len(items))
-                    ]
-                tx.execute(_INSERT, rows)
+                    by_part[item[0]].append(item)
+            if self._writing is None:
+                self._writing = self.database.engine.connect()
+            with self.database.tx(self._writing) as tx:
+                # The write transaction holds every other writer off, so that a head read in it stays true until commit:
+                # positions are gapless and in commit order. (PostgreSQL: the same read FOR UPDATE.)
+                heads = {part: head for part, head in tx.execute(_HEADS)}
+                rows: list[tuple[Any, ...]] = []
+                for part, items in by_part.items():
+                    rows += [(part, pos, *columns, body) for pos, (_, columns, body) in enumerate(items, heads[part])]
+                    heads[part] += len(items)
+                tx.exec_driver_sql(_ADVANCE, [(heads[part], part) for part in by_part])
+                tx.exec_driver_sql(_INSERT, rows)
         except Exception as error:  # the senders must hear of it, and the writer must live on
             for waiting in group:
                 waiting.error = error
+            if self._writing is not None:
+                self._writing.invalidate()
+                self._writing.close()
+                self._writing = None
         finally:
             for waiting in group:
                 waiting.settled.release()
@@ -184,7 +229,7 @@ class SqlLog:
         self._turn = part + 1
         with self.database.read() as connection:
             rows = connection.execute(_BATCH, {"part_": part, "pos_": self._next.get(part, 0), "limit_": limit})
-            records = [Rec(*row) for row in rows]
+            records = [Rec(*row[:-1], unpack(row[-1])) for row in rows]
         if records:
             self._next[part] = records[-1].pos + 1
         return (part, records) if records else None

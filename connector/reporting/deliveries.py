@@ -8,6 +8,7 @@ import orjson
 from sqlalchemy import ColumnElement, Connection, RowMapping, and_, false, not_, or_, select, tuple_
 
 from connector.clock import Millis
+from connector.inbox.sql import unpack
 from connector.reporting.backlog import positions
 from connector.reporting.filters import EQUAL, SINCE, UNTIL, conditions
 from connector.reporting.pages import Page, Row, cut, decode
@@ -72,7 +73,7 @@ def one(state: Connection, inbox: Connection, delivery_row: int) -> Row | None:
     if row is None:
         return None
     dead = _dead_among(state, [(row["source"], row["delivery_id"])])
-    return {**_row(row, done, dead), "headers": orjson.loads(row["headers"]), **shown(row["body"])}
+    return {**_row(row, done, dead), "headers": orjson.loads(row["headers"]), **shown(unpack(row["body"]))}
 
 
 def shown(body: bytes) -> Row:

@@ -88,7 +88,7 @@ class Receiver:
             return refusal(NotDurable("the database did not answer; send it again"))
         except NotDurable as error:
             self._metrics.rejected(name, error.reason)
-            log.error("delivery.not_durable", source=name, hint=error.message)
+            log.error("delivery.not_durable", source=name, hint=error.message, cause=repr(error.__cause__))
             return refusal(error)
         self._metrics.accepted(name, time.perf_counter() - started)
         return _ACCEPTED
