@@ -3,12 +3,14 @@
 Imported at the first call: requests costs more to import than all of the adapters together.
 """
 
+import socket
 from http.cookiejar import DefaultCookiePolicy
+from typing import Any
 
 import requests
 from requests.adapters import HTTPAdapter
-from urllib3.connection import HTTPConnection, HTTPSConnection
-from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
+from urllib3.connection import HTTPSConnection
+from urllib3.connectionpool import HTTPSConnectionPool
 
 from adapters.address import is_public
 from adapters.errors import Misconfigured
@@ -33,44 +35,30 @@ class TooMuch(Exception):
     """The answer is larger than anything we would read."""
 
 
-def _check_peer(connection: HTTPConnection, sock: object) -> None:
-    # After the connect and before the first byte: the name cannot resolve to anything else in between.
-    peer = sock.getpeername()[0]  # type: ignore[attr-defined]
-    if not is_public(peer):
-        sock.close()  # type: ignore[attr-defined]
-        raise Misconfigured(
-            f"{connection.host} resolves to {peer}, not on the public internet: set allow_insecure if that is meant"
-        )
+class _PublicConnection(HTTPSConnection):
+    """Refuses a peer outside the public internet after the connect and before the first byte: the name cannot resolve
+    to anything else in between."""
 
-
-class _PublicHTTPConnection(HTTPConnection):
-    def _new_conn(self):  # type: ignore[no-untyped-def]
+    def _new_conn(self) -> socket.socket:
         sock = super()._new_conn()
-        _check_peer(self, sock)
+        peer = sock.getpeername()[0]
+        if not is_public(peer):
+            sock.close()
+            message = f"{self.host} resolves to {peer}, not on the public internet: set allow_insecure if that is meant"
+            raise Misconfigured(message)
         return sock
 
 
-class _PublicHTTPSConnection(HTTPSConnection):
-    def _new_conn(self):  # type: ignore[no-untyped-def]
-        sock = super()._new_conn()
-        _check_peer(self, sock)
-        return sock
-
-
-class _PublicHTTPPool(HTTPConnectionPool):
-    ConnectionCls = _PublicHTTPConnection
-
-
-class _PublicHTTPSPool(HTTPSConnectionPool):
-    ConnectionCls = _PublicHTTPSConnection
+class _PublicPool(HTTPSConnectionPool):
+    ConnectionCls = _PublicConnection
 
 
 class _PublicOnly(HTTPAdapter):
-    """An HTTPAdapter that refuses every peer outside the public internet."""
+    """An HTTPAdapter for https to the public internet."""
 
-    def init_poolmanager(self, *args, **kwargs) -> None:  # type: ignore[no-untyped-def]
+    def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
         super().init_poolmanager(*args, **kwargs)
-        self.poolmanager.pool_classes_by_scheme = {"http": _PublicHTTPPool, "https": _PublicHTTPSPool}
+        self.poolmanager.pool_classes_by_scheme = {"https": _PublicPool}
 
 
 class Connection:
@@ -81,9 +69,10 @@ class Connection:
         self._session = requests.Session()
         self._session.trust_env = False  # no proxy, no netrc: the key goes where the settings say
         self._session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
+        self._session.adapters.clear()
         adapter = (HTTPAdapter if allow_insecure else _PublicOnly)(pool_connections=4, pool_maxsize=pool, max_retries=0)
-        self._session.mount("https://", adapter)
-        self._session.mount("http://", adapter)
+        for scheme in ("https://", "http://") if allow_insecure else ("https://",):
+            self._session.mount(scheme, adapter)
 
     def exchange(
         self, method: str, url: str, headers: dict[str, str], body: bytes | None

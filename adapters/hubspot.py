@@ -135,6 +135,8 @@ class HubSpot:
         return created + self._ensure_tags(tags)
 
     def apply(self, changes: Sequence[Change]) -> list[Outcome]:
+        if not changes:
+            return []
         tags = sorted({tag for change in changes for tag in change.tags})
         self._ensure_tags(tags)
         defined = self._definitions()
