@@ -4,6 +4,7 @@ from typing import Any
 
 import orjson
 from flask import Response, render_template, send_from_directory
+from markupsafe import Markup, escape
 from werkzeug.exceptions import NotFound
 
 from connector.web.api.routes import Noun
@@ -46,6 +47,7 @@ def get_docs() -> str | Response:
         reasons=REASONS,
         example=lambda schema: _text(example(schema, schemas)),
         type_of=type_of,
+        prose=prose,
         name_of=_name_of,
     )
     return Response(page, content_type="text/html; charset=utf-8")
@@ -58,6 +60,14 @@ def get_static(filename: str) -> Response:
         return send_from_directory(_FOLDER, filename, max_age=3600)
     except (NotFound, ValueError):
         raise not_found("file") from None
+
+
+def prose(text: str) -> Markup:
+    """A description as HTML: escaped, with what stands in backticks as code."""
+    parts = (escape(part) for part in text.split("`"))
+    return Markup("").join(
+        part if index % 2 == 0 else Markup("<code>{}</code>").format(part) for index, part in enumerate(parts)
+    )
 
 
 def example(schema: dict[str, Any], schemas: dict[str, Any], depth: int = 0) -> Any:

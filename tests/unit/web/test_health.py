@@ -8,6 +8,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from connector.app import create_app
 from connector.web.current import of
+from connector.web.pages import prose
 
 _ORDER = ("kind", "source", "destination", "segment", "topic", "status", "reason", "le")
 
@@ -153,3 +154,7 @@ def test_the_page_describes_every_route_without_foreign_content(window):
     assert re.findall(r"<script|<style|<iframe|http-equiv|<[^>]* (?:style|on[a-z]+)=", page) == []
     assert re.findall(r"(?:src|href)=\"(?!#|/static/docs.css|/openapi)[^\"]*", page) == []
     assert AUTHORISED["Authorization"] not in page
+
+
+def test_a_description_is_escaped_and_its_backticks_are_code():
+    assert prose("send `<b>` & wait") == "send <code>&lt;b&gt;</code> &amp; wait"
