@@ -2,27 +2,10 @@ from types import SimpleNamespace
 
 import populated
 import pytest
+from caller import Caller
 
 from connector.app import create_app
 from connector.web.current import of
-
-
-class Caller:
-    """The API as a program with a token sees it."""
-
-    def __init__(self, app):
-        self.http = app.test_client()
-
-    def __call__(self, method, path, expect=200, **options):
-        answer = self.http.open(f"/api/v1{path}", method=method, headers=populated.AUTHORISED, **options)
-        assert answer.status_code == expect, answer.get_data(as_text=True)
-        return answer.get_json(force=True)
-
-    def get(self, path, expect=200, **query):
-        return self("GET", path, expect, query_string=query)
-
-    def post(self, path, expect=200, **body):
-        return self("POST", path, expect, json=body)
 
 
 def _shop(folder):
