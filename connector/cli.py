@@ -1,5 +1,6 @@
 """The command `storecue`. Each command imports what it needs when it runs, so that `--help` is quick."""
 
+import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -85,18 +86,19 @@ def up(file: Path | None, data_dir: Path | None, host: str | None, port: int | N
     """Apply the configuration if one is given, then run web server and worker together."""
     from connector import serve
 
-    settings = _settings(data_dir=data_dir, host=host, port=port)
-    serve.up(settings, prepare=lambda: _prepare(data_dir, file))
+    serve.up(lambda: _prepare(data_dir, host, port, file))
 
 
-def _prepare(data_dir: Path | None, file: Path | None) -> None:
-    """Make the databases and the key before two processes reach for them at once, and apply the file."""
+def _prepare(data_dir: Path | None, host: str | None, port: int | None, file: Path | None) -> "Settings":
+    """The settings, once the databases and the key are made, before two processes reach for them, and the file is
+    applied."""
     try:
         if file is not None:
             click.echo(_apply(data_dir, file))
         else:
             with _services(data_dir):
                 pass
+        return _settings(data_dir=data_dir, host=host, port=port)
     except ConnectorError as error:
         click.echo(f"storecue: {error.message}", err=True)
         sys.exit(2)
@@ -110,7 +112,9 @@ def web(data_dir: Path | None, host: str | None, port: int | None) -> None:
     """Run the web server alone."""
     from connector import serve
 
-    serve.web(_settings(data_dir=data_dir, host=host, port=port))
+    settings = _settings(data_dir=data_dir, host=host, port=port)
+    os.environ.update(serve.environment(settings))
+    serve.web(settings.host, settings.port)
 
 
 @main.command()
@@ -132,12 +136,23 @@ def worker(data_dir: Path | None) -> None:
 def demo(data_dir: Path, seed: int, duration: str | None, rate: float, headless: bool, as_json: bool) -> None:
     """A simulated shop and three fake e-mail platforms on this machine, with StoreCue in between."""
     from connector.simulator.demo import run_demo
+    from connector.simulator.process import start_connector
 
     try:
         seconds = None if duration is None else clock.parse_duration(duration) / clock.SECOND
     except ValueError as error:
         raise click.BadParameter(str(error), param_hint="--for") from None
-    sys.exit(run_demo(data_dir=data_dir, seed=seed, duration_s=seconds, headless=headless, as_json=as_json, rate=rate))
+    sys.exit(
+        run_demo(
+            data_dir=data_dir,
+            seed=seed,
+            duration_s=seconds,
+            headless=headless,
+            as_json=as_json,
+            rate=rate,
+            start_connector=start_connector,
+        )
+    )
 
 
 # --- configuration ---------------------------------------------------------------------------------------------------

@@ -110,7 +110,7 @@ class Jobs:
             profile.c.id > row.position, profile.c.id <= until, profile.c.merged_into.is_(None)
         )
         pipeline.resync(tx, tx.execute(people).scalars().all(), now)
-        done = until >= row.last
+        done = bool(until >= row.last)
         tx.execute(
             update(refill_table)
             .where(refill_table.c.segment == RESYNC)

@@ -303,7 +303,7 @@ class Pipeline:
                 )
                 if event.name == "Product Viewed":
                     batch.parts["views"].add(one.person)
-                log.debug("event.stored", delivery=one.delivery.id, event_id=event.id, name=event.name, profile=one.person)
+                log.debug("event.stored", delivery=one.delivery.id, event_id=event.id, profile=one.person)
         store.add_events(tx, rows)
 
     def _apply_consent(self, meant: Sequence[Meant], persons: Mapping[int, Person], batch: Batch, now: Millis) -> None:
@@ -325,38 +325,40 @@ class Pipeline:
     def _compute_traits(self, tx: Connection, persons: Mapping[int, Person], batch: Batch, now: Millis) -> None:
         """Recompute the parts of the traits whose things were touched, and the address to write to."""
         parts = {name: people & persons.keys() for name, people in batch.parts.items()}
-        computed: dict[int, dict[str, Json]] = defaultdict(dict)
-        gone: dict[int, set[str]] = defaultdict(set)
-        info = self.configuration.store
-        if people := parts.get("customer"):
-            for person, records in store.customer_records(tx, people).items():
-                for record in records:
-                    computed[person] |= customer.traits(record)
-            for person in people:
-                gone[person].update(persons[person].traits.keys() - _COMPUTED)
-        if people := parts.get("orders"):
-            sums = store.order_sums(tx, people)
-            for person in people:
-                computed[person] |= traits.from_orders(sums.get(person, traits.Orders(0, 0, None, None)), info)
-        if people := parts.get("carts"):
-            carts, tokens = store.carts(tx, people), store.ordered_tokens(tx, people)
-            for person in people:
-                computed[person] |= traits.from_carts(carts.get(person, ()), tokens.get(person, set()))
-        if people := parts.get("views"):
-            for person, views in store.views(tx, people).items():
-                computed[person] |= traits.from_views(views)
-        for part, people in parts.items():
-            for person in people:
-                gone[person].update(traits.COMPUTED.get(part, ()))
+        computed = self._computed(tx, parts)
         emails = store.newest_emails(tx, persons)
         for id_, person in persons.items():
-            after = {name: value for name, value in person.traits.items() if name not in gone[id_]} | computed[id_]
+            gone = {name for part in parts if id_ in parts[part] for name in traits.COMPUTED.get(part, ())}
+            if id_ in parts.get("customer", ()):
+                gone |= person.traits.keys() - _COMPUTED
+            after = {name: value for name, value in person.traits.items() if name not in gone} | computed[id_]
             if after != person.traits:
                 batch.changes.append(self._change(id_, "traits", _difference(person.traits, after), now))
                 person.traits, person.changed = after, True
             email = after.get("email") or emails.get(id_)
             if email != person.email:
                 person.email, person.changed = email, True
+
+    def _computed(self, tx: Connection, parts: Mapping[str, set[int]]) -> dict[int, dict[str, Json]]:
+        """The touched parts of the traits, from what is stored."""
+        computed: dict[int, dict[str, Json]] = defaultdict(dict)
+        if people := parts.get("customer"):
+            for id_, records in store.customer_records(tx, people).items():
+                for record in records:
+                    computed[id_] |= customer.traits(record)
+        if people := parts.get("orders"):
+            sums = store.order_sums(tx, people)
+            for id_ in people:
+                orders = sums.get(id_, traits.Orders(0, 0, None, None))
+                computed[id_] |= traits.from_orders(orders, self.configuration.store)
+        if people := parts.get("carts"):
+            carts, tokens = store.carts(tx, people), store.ordered_tokens(tx, people)
+            for id_ in people:
+                computed[id_] |= traits.from_carts(carts.get(id_, ()), tokens.get(id_, set()))
+        if people := parts.get("views"):
+            for id_, views in store.views(tx, people).items():
+                computed[id_] |= traits.from_views(views)
+        return computed
 
     # --- decisions ---------------------------------------------------------------------------------------------------
 

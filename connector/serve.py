@@ -1,4 +1,7 @@
-"""The processes: the web server (granian, WSGI), the worker, and `up`, which runs both and minds them."""
+"""The processes: the web server (granian, WSGI), the worker, and `up`, which runs both and minds them.
+
+The process that minds the others imports next to nothing: what it does not load is not in memory three times.
+"""
 
 import multiprocessing
 import os
@@ -7,23 +10,22 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable
+from multiprocessing.connection import Connection
 from types import FrameType
 from typing import TYPE_CHECKING
 
-import structlog
-
-from connector.config.settings import Settings
+import click
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication
 
-log = structlog.get_logger("serve")
+    from connector.config.settings import Settings
 
 _THREADS = 16  # requests that can wait together for one group commit
 _WORKER_STOPS_WITHIN = 10.0  # seconds
 
 
-def application(settings: Settings) -> "WSGIApplication":
+def application(settings: "Settings") -> "WSGIApplication":
     """The WSGI application of a web process: webhooks in front, the API and the pages behind."""
     from connector.app import create_app
     from connector.web.current import of
@@ -33,16 +35,16 @@ def application(settings: Settings) -> "WSGIApplication":
     return Ingress(app.wsgi_app, of(app).receiver)
 
 
-def web(settings: Settings) -> None:
-    """Serve until SIGTERM or SIGINT; requests under way are answered first."""
+def web(host: str, port: int) -> None:
+    """Serve until SIGTERM or SIGINT; requests under way are answered first. The environment has the other settings."""
     from granian import Granian
     from granian.constants import HTTPModes, Interfaces
     from granian.http import HTTP1Settings
 
     server = Granian(
         target="storecue",
-        address=settings.host,
-        port=settings.port,
+        address=host,
+        port=port,
         interface=Interfaces.WSGI,
         http=HTTPModes.http1,
         workers=1,
@@ -55,12 +57,20 @@ def web(settings: Settings) -> None:
         respawn_interval=0.5,
         workers_kill_timeout=10,
     )
-    log.info("web.started", url=f"http://{settings.host}:{settings.port}")
-    server.serve(target_loader=lambda: application(settings), wrap_loader=False)
-    log.info("web.stopped")
+    server.serve(target_loader=_application, wrap_loader=False)
 
 
-def worker(settings: Settings) -> None:
+def _application() -> "WSGIApplication":
+    """The application in the process that serves it, with this process's settings and logging."""
+    from connector import logs
+    from connector.config.settings import Settings
+
+    settings = Settings.from_environment()
+    logs.configure(settings.log_level, settings.log_format, secrets=(settings.api_token or "", *settings.secret_keys))
+    return application(settings)
+
+
+def worker(settings: "Settings") -> None:
     """Work until SIGTERM or SIGINT; the batch under way is finished first."""
     from connector.services import Services
     from connector.worker import Worker
@@ -82,8 +92,7 @@ def worker(settings: Settings) -> None:
 class Minder:
     """Keeps one worker process running beside the web server: started anew when it dies, stopped when we stop."""
 
-    def __init__(self, settings: Settings) -> None:
-        self._environ = {**os.environ, **environment(settings)}
+    def __init__(self) -> None:
         self._stopping = threading.Event()
         self._process: subprocess.Popen[bytes] | None = None
         self._thread = threading.Thread(target=self._mind, name="worker-minder", daemon=True)
@@ -105,7 +114,7 @@ class Minder:
                 process.wait()
 
     def _spawn(self) -> subprocess.Popen[bytes]:
-        return subprocess.Popen([sys.executable, "-m", "connector", "worker"], env=self._environ)
+        return subprocess.Popen([sys.executable, "-m", "connector", "worker"])
 
     def _mind(self) -> None:
         wait = 0.2
@@ -116,32 +125,41 @@ class Minder:
             code = process.wait()
             if self._stopping.is_set():
                 return
-            log.error("worker.died", code=code, restart_in=wait)
+            click.echo(f"the worker ended with code {code}; starting it again in {wait} s", err=True)
             self._stopping.wait(wait)
             wait = min(wait * 2, 10.0)
             if not self._stopping.is_set():
                 self._process = self._spawn()
 
 
-def up(settings: Settings, prepare: Callable[[], object]) -> None:
+def up(prepare: "Callable[[], Settings]") -> None:
     """Web server and worker together until SIGTERM or SIGINT, after `prepare` has opened the data.
 
     `prepare` runs in a process of its own, so that what only it needs does not stay in the memory of the server.
     """
-    preparing = multiprocessing.get_context("fork").Process(target=prepare)
+    receiving, sending = multiprocessing.Pipe(duplex=False)
+    preparing = multiprocessing.get_context("fork").Process(target=_prepare, args=(prepare, sending))
     preparing.start()
     preparing.join()
     if preparing.exitcode:
         raise SystemExit(preparing.exitcode)
-    minder = Minder(settings)
+    host, port, variables = receiving.recv()
+    os.environ.update(variables)
+    minder = Minder()
     minder.start()
+    click.echo(f"StoreCue listens on http://{host}:{port}", err=True)
     try:
-        web(settings)
+        web(host, port)
     finally:
         minder.stop()
 
 
-def environment(settings: Settings) -> dict[str, str]:
+def _prepare(prepare: "Callable[[], Settings]", sending: Connection) -> None:
+    settings = prepare()
+    sending.send((settings.host, settings.port, environment(settings)))
+
+
+def environment(settings: "Settings") -> dict[str, str]:
     """The variables that give another process these settings; keys and tokens it takes from the same environment."""
     return {
         "STORECUE_DATA": str(settings.data_dir.absolute()),

@@ -171,7 +171,7 @@ class Services:
         if again:
             self.log.append(again)
         with self.database.tx() as tx:
-            sync_store.retry_dead(tx, [letter for letter in letters if letter["kind"] != "delivery"], now)
+            sync_store.retry_dead(tx, (letter for letter in letters if letter["kind"] != "delivery"), now)
             tx.execute(
                 dead_letter.update()
                 .where(dead_letter.c.id.in_([letter["id"] for letter in letters]))

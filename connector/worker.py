@@ -1,4 +1,4 @@
-"""The worker: follows the log, minds the clock, refills changed rules, and pushes. Asks the clock; nothing below does."""
+"""The worker: follows the log, minds the clock, refills changed rules, pushes. It asks the clock; all else is told."""
 
 import threading
 import time
@@ -172,4 +172,3 @@ class Worker:
     def _wake(self) -> None:
         for pusher, _, _ in self._pushers.values():
             pusher.wake.set()
-

@@ -249,7 +249,7 @@ def keep_list_id(tx: Connection, destination: str, segment: str, list_id: str) -
 # --- once more -------------------------------------------------------------------------------------------------------
 
 
-def retry_dead(tx: Connection, letters: Iterable[Mapping[str, Any]], now: Millis) -> None:
+def retry_dead(tx: Connection, letters: Iterable[RowMapping], now: Millis) -> None:
     """Give contacts and cues that were given up another try."""
     for letter in letters:
         here = {"destination": letter["origin"], "person": int(letter["reference"])}
