@@ -26,7 +26,7 @@ from adapters.destination import (
 )
 from adapters.errors import DeliveryError, Misconfigured, Rejected, Transient, Unauthorized, setting_up
 from adapters.http import Answer, Fault, Http, Vendor, count_option, credential, judge
-from adapters.outcomes import Send, bisect, chunked, each, in_turn, not_there, outcome_of, refuse
+from adapters.outcomes import Send, bisect, chunked, each, in_turn, look_up, not_there, outcome_of, refuse
 from adapters.rate_limit import Window
 from adapters.shape import dig, entries, records, word
 from adapters.values import instant, slug, text
@@ -58,7 +58,6 @@ _OWN_FIELDS = (
 _FAULTS = {
     423: Fault(Transient, "locked", 2.0),
     477: Fault(Transient, "migration", 30.0),
-    502: Fault(Transient, "unavailable", 1.0),
 }
 # Seconds by the policy that a 429 names; DAILY lasts until midnight where the account is.
 _POLICY_WAITS = {"TEN_SECONDLY_ROLLING": 10.0, "SECONDLY": 1.0}
@@ -137,11 +136,11 @@ class HubSpot:
     def apply(self, changes: Sequence[Change]) -> list[Outcome]:
         if not changes:
             return []
-        tags = sorted({tag for change in changes for tag in change.tags})
-        self._ensure_tags(tags)
-        defined = self._definitions()
-        if any(name not in defined for change in changes for name in change.fields):
-            defined = self._definitions(fresh=True)
+        with setting_up():
+            self._ensure_tags(sorted({tag for change in changes for tag in change.tags}))
+            defined = self._definitions()
+            if any(name not in defined for change in changes for name in change.fields):
+                defined = self._definitions(fresh=True)
         refused: list[Outcome] = []
         writes: list[_Write] = []
         for change in changes:
@@ -162,6 +161,8 @@ class HubSpot:
             try:
                 self._define_events(live)
                 return skipped + in_turn((piece, self._complete) for piece in chunked(live, _EVENTS))
+            except Rejected as error:
+                return skipped + [refuse(cue, error) for cue in live]
             except Unauthorized as error:
                 if error.reason != "missing_scope":
                     raise
@@ -315,8 +316,9 @@ class HubSpot:
 
     def _record_ids(self, emails: Iterable[str]) -> dict[str, str]:
         """Record ids by lower-case address, first or additional, of the contacts that exist."""
-        ids: dict[str, str] = {}
-        for some in chunked(sorted({email.lower() for email in emails}), _BATCH):
+
+        def find(some: Sequence[str]) -> dict[str, str]:
+            ids: dict[str, str] = {}
             body = {
                 "idProperty": "email",
                 "inputs": [{"id": email} for email in some],
@@ -329,7 +331,9 @@ class HubSpot:
                 for email in (word(held, "email"), *word(held, "hs_additional_emails").split(";")):
                     if email and word(result, "id"):
                         ids[email.lower()] = word(result, "id")
-        return ids
+            return ids
+
+        return look_up(sorted({email.lower() for email in emails}), _BATCH, find)
 
     # --- properties
 

@@ -24,7 +24,7 @@ from adapters.destination import (
 )
 from adapters.errors import DeliveryError, Rejected, Transient, setting_up
 from adapters.http import Answer, Http, Vendor, credential, judge
-from adapters.outcomes import bisect, chunked, each, in_turn, not_there, refuse
+from adapters.outcomes import bisect, chunked, each, in_turn, look_up, not_there, refuse
 from adapters.rate_limit import Window
 from adapters.shape import count, dig, records, word
 from adapters.values import instant
@@ -165,19 +165,15 @@ class Klaviyo:
 
     def _profile_ids(self, emails: Iterable[str]) -> dict[str, str]:
         """Profile ids by lower-case address, of those that exist."""
-        ids: dict[str, str] = {}
-        wanted = sorted({email.lower() for email in emails})
-        for start in range(0, len(wanted), _LOOKUP):
-            some = orjson.dumps(wanted[start : start + _LOOKUP]).decode()
-            query: dict[str, str | int] = {
-                "filter": f"any(email,{some})",
-                "fields[profile]": "email",
-                "page[size]": _LOOKUP,
-            }
+
+        def find(some: Sequence[str]) -> dict[str, str]:
+            wanted = f"any(email,{orjson.dumps(list(some)).decode()})"
+            query = {"filter": wanted, "fields[profile]": "email", "page[size]": _LOOKUP}
             answer = self._http.call("GET", "/api/profiles", query=query, family="profiles")
-            for profile in records(answer.data, "data"):
-                ids[word(profile, "attributes", "email").lower()] = word(profile, "id")
-        return ids
+            found = records(answer.data, "data")
+            return {word(profile, "attributes", "email").lower(): word(profile, "id") for profile in found}
+
+        return look_up(sorted({email.lower() for email in emails}), _LOOKUP, find)
 
     def _lists(self, attribute: str, value: str) -> list[str]:
         query = {"filter": f"equals({attribute},{orjson.dumps(value).decode()})"}

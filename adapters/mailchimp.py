@@ -148,8 +148,11 @@ class Mailchimp:
         refused: list[Outcome] = []
         members: list[_Member] = []
         names = {name for change in changes for name in change.fields}
-        if names or any(change.first_name or change.last_name for change in changes):
-            self._look_up(names)
+        with setting_up():
+            if names or any(change.first_name or change.last_name for change in changes):
+                self._look_up(names)
+            if any(change.create and change.subscribed for change in changes):
+                self._asks_twice()
         for change in changes:
             try:
                 members.append(self._member(change))
@@ -157,8 +160,6 @@ class Mailchimp:
                 refused.append(outcome_of(change.key, error))
         if not members:
             return refused
-        if any(m.change.create and m.change.subscribed for m in members):
-            self._asks_twice()
         if len(members) <= _SINGLES:
             return refused + each(self._pool, members, self._apply_one)
         moving = [m for m in members if m.change.previous_email]
@@ -230,8 +231,11 @@ class Mailchimp:
             if answer is None:
                 method, body = self._write(member)
                 query = {"skip_merge_validation": "true"}
-                expect = () if change.create else (404,)
-                answer = self._http.call(method, self._path(change.email), body=body, query=query, expect=expect)
+                answer = self._http.call(method, self._path(change.email), body=body, query=query, expect=(404,))
+                if answer.status == 404 and change.create:
+                    raise Misconfigured(
+                        f"Mailchimp has no audience {self._list.rpartition('/')[2]}", reason="no_audience"
+                    )
                 if answer.status == 404:
                     return not_there(change.key)
             arrives = bool(change.previous_email) and not moved
@@ -279,9 +283,8 @@ class Mailchimp:
         if answer.status == 404:
             return not_there(cue.key)
         if answer.status >= 500:
-            return Outcome(
-                cue.key, "rejected", "unknown_result", f"{answer.status}: Mailchimp's gateway gave up waiting"
-            )
+            message = f"{answer.status}: the gateway gave up waiting for an answer"
+            return Outcome(cue.key, "rejected", "unknown_result", message)
         return Outcome(cue.key, "applied", remote_id=cue.remote_id)
 
     # --- many members
@@ -293,14 +296,13 @@ class Mailchimp:
         for index, member in enumerate(members):
             method, body = self._write(member)
             path = self._path(member.change.email).removeprefix("/3.0")
-            operation = {
-                "method": method,
-                "path": path,
-                "operation_id": str(index),
-                "body": orjson.dumps(body).decode(),
-            }
-            operations.append({**operation, "params": {"skip_merge_validation": "true"}})
-        batch = self._finished(self._http.call("POST", "/3.0/batches", body={"operations": operations}).at("id"))
+            operation = {"method": method, "path": path, "params": {"skip_merge_validation": "true"}}
+            operations.append({**operation, "operation_id": str(index), "body": orjson.dumps(body).decode()})
+        try:
+            batch_id = self._http.call("POST", "/3.0/batches", body={"operations": operations}).at("id")
+        except Rejected:
+            return each(self._pool, members, self._apply_one)
+        batch = self._finished(str(batch_id))
         if not batch.get("errored_operations"):
             outcomes = {index: _applied(member, {}) for index, member in enumerate(members)}
         else:
@@ -352,7 +354,7 @@ class Mailchimp:
     def _finished(self, batch_id: str) -> Mapping[str, Any]:
         for wait in _POLLS:
             self._clock.sleep(wait)
-            batch: Mapping[str, Any] = self._http.call("GET", f"/3.0/batches/{quote(str(batch_id), safe='')}").data
+            batch: Mapping[str, Any] = self._http.call("GET", f"/3.0/batches/{quote(batch_id, safe='')}").data
             if batch.get("status") == "finished":
                 return batch
         raise Transient("Mailchimp has not finished the batch", reason="job_pending", retry_after=30.0)

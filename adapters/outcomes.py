@@ -99,12 +99,26 @@ def chunked(items: Sequence[T], size: int) -> Iterable[Sequence[T]]:
     return (items[start : start + size] for start in range(0, len(items), size))
 
 
+def look_up(items: Sequence[str], size: int, find: Callable[[Sequence[str]], dict[str, str]]) -> dict[str, str]:
+    """What `find` finds, asked for at most `size` items at a time; an item for which it is refused is not found."""
+    found: dict[str, str] = {}
+    pieces = list(chunked(items, size))
+    while pieces:
+        piece = pieces.pop()
+        try:
+            found |= find(piece)
+        except Rejected:
+            pieces += chunked(piece, (len(piece) + 1) // 2) if len(piece) > 1 else ()
+    return found
+
+
 def bisect(items: Sequence[K], send: Send[K], refuse: Callable[[K, Rejected], Outcome]) -> list[Outcome]:
     """One Outcome per item where a vendor refuses a whole batch for one bad item: each bad item goes to `refuse`,
     which raises nothing but Transient or Unauthorized.
 
     Costs one call when nothing is bad, and at most ceil(log2 n) + 1 further calls per bad item: a failing batch is
-    halved, one half is tried, and what is known to fail is never tried again as it stands.
+    halved, one half is tried, and what is known to fail is never tried again as it stands. A 404 is not divided:
+    what is missing is the place that all of them were to go to.
     """
     done: list[Outcome] = []
     pending = list(items)
@@ -116,6 +130,8 @@ def bisect(items: Sequence[K], send: Send[K], refuse: Callable[[K, Rejected], Ou
                 return done
             except Rejected as error:
                 refusal = error
+            if refusal.reason == "not_found":
+                return done + [refuse(item, refusal) for item in pending]
             suspects, pending = pending, []
             while len(suspects) > 1:
                 middle = len(suspects) // 2

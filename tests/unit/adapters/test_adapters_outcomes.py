@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from adapters.destination import Outcome
 from adapters.errors import DeliveryError, Misconfigured, Rejected, Transient, Unauthorized, setting_up
-from adapters.outcomes import bisect, chunked, each, in_turn, refuse
+from adapters.outcomes import bisect, chunked, each, in_turn, look_up, refuse
 
 
 class Item(NamedTuple):
@@ -70,6 +70,32 @@ def test_an_outage_before_anything_was_done_is_raised() -> None:
 
     with pytest.raises(Transient):
         bisect(items(8), send, refuse)
+
+
+def test_a_missing_place_is_not_bisected() -> None:
+    calls = 0
+
+    def send(some: Sequence[Item]) -> list[Outcome]:
+        nonlocal calls
+        calls += 1
+        raise Rejected("no such list", reason="not_found")
+
+    outcomes = bisect(items(100), send, refuse)
+    assert (calls, len(outcomes)) == (1, 100)
+    assert {(outcome.status, outcome.reason) for outcome in outcomes} == {("rejected", "not_found")}
+
+
+@given(st.lists(st.text(min_size=1), unique=True, max_size=40), st.integers(1, 10), st.data())
+def test_a_look_up_leaves_out_only_what_is_refused(names: list[str], size: int, data: st.DataObject) -> None:
+    bad = data.draw(st.sets(st.sampled_from(names))) if names else set()
+
+    def find(some: Sequence[str]) -> dict[str, str]:
+        assert 1 <= len(some) <= size
+        if bad & {*some}:
+            raise Rejected("odd address")
+        return {name: name.upper() for name in some}
+
+    assert look_up(names, size, find) == {name: name.upper() for name in names if name not in bad}
 
 
 def test_each_gives_one_outcome_per_item_in_order(pool: ThreadPoolExecutor) -> None:
