@@ -80,6 +80,7 @@ def _engine(url: str, pool_size: int) -> Engine:
         poolclass=QueuePool,
         pool_size=pool_size,
         max_overflow=-1,
+        hide_parameters=True,  # an error must not carry a customer's data into the log
         # Python's own transaction control guesses; with None we say BEGIN ourselves (SQLAlchemy's documented recipe).
         connect_args={"isolation_level": None, "timeout": 15, "check_same_thread": False, "cached_statements": 512},
     )
