@@ -27,7 +27,6 @@ log = structlog.get_logger("push")
 _IDLE = 0.5  # seconds: how long work that another process wrote may wait unseen
 _ATTEMPTS = 12  # then an item goes to dead letters: with the backoff below that is about 5 hours
 _LONGEST_WAIT: Millis = 60 * MINUTE
-_GAVE_UP = ("rejected", "skipped")
 
 
 def backoff(attempts: int, asked: float, chance: Random) -> Millis:
@@ -248,9 +247,9 @@ class Pusher:
         return len(rows)
 
     def _push_row(self, kind: str, person: int, outcome: Outcome, data: str, now: Millis) -> dict[str, Any]:
-        if outcome.status in _GAVE_UP:
+        if outcome.status == "rejected":
             # The vendor's own words may quote an address: they are kept in the database, not in the log.
-            log.warning("push.given_up", destination=self.name, profile=person, reason=outcome.reason)
+            log.warning("push.rejected", destination=self.name, profile=person, reason=outcome.reason)
         return {
             "destination": self.name,
             "profile_id": person,
