@@ -54,6 +54,10 @@ class Condition(ABC):
         """SQL tests of a profile `s` without which the answer is no for good: they narrow the spine."""
         return ()
 
+    def seldom(self, query: Query) -> str | None:
+        """A SQL test of an event `e` that few people meet and without which the answer is no for good, or None."""
+        return None
+
     def needs(self) -> tuple[Needs, ...]:
         """The events it reads and how far back."""
         return ()

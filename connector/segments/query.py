@@ -34,9 +34,9 @@ SQLITE = Dialect(
     items="json_each({0}, {1})",
     fixed="CASE WHEN {0} < '' THEN round({0} * 10000) END",
     instant=(
-        "CASE WHEN {0} BETWEEN -8.64e15 AND 8.64e15 THEN CAST({0} AS INTEGER)"
-        " WHEN {0} GLOB '[1-9][0-9][0-9][0-9]-[0-9][0-9]-[0-9][0-9]*'"
-        " THEN CAST(round((julianday({0}) - 2440587.5) * 86400000) AS INTEGER) END"
+        "CASE WHEN {0} GLOB '[1-9][0-9][0-9][0-9]-[0-9][0-9]-[0-9][0-9]*'"
+        " THEN CAST(round((julianday({0}) - 2440587.5) * 86400000) AS INTEGER)"
+        " WHEN {0} BETWEEN -8.64e15 AND 8.64e15 THEN CAST({0} AS INTEGER) END"
     ),
     position="instr({0}, {1})",
     fence="LIMIT -1",

@@ -7,7 +7,8 @@ Shape, from the inside out:
 and around it the answer as matched and recheck_at, without people for whom nothing can change.
 
 The spine is the narrowest table that has everybody the rule can concern: a segment it demands, the profiles with the
-traits and consent it demands, the events it demands, or, for rules such as "has not bought", all profiles.
+traits and consent it demands, those few with an event it demands, the events it demands, or, for rules such as "has
+not bought", all profiles.
 """
 
 from collections.abc import Sequence
@@ -35,7 +36,8 @@ def statement(condition: Condition, now: Millis, dialect: Dialect = SQLITE) -> S
         (query.spine_segment,) = anchors.segments
     answer = condition.sql(query)
     demands = () if query.spine_segment else condition.demands(query)
-    spine = _spine(query, anchors, demands)
+    seldom = condition.seldom(query) if anchors and anchors.events and not demands else None
+    spine = _spine(query, anchors, demands, seldom)
     all_profiles = anchors is None or bool(demands)
     if query.lifted:
         columns = ["l.*", *(f"{text} AS t{i}" for i, text in enumerate(query.lifted))]
@@ -63,12 +65,16 @@ def _usable(anchors: Anchors | None) -> Anchors | None:
     return anchors
 
 
-def _spine(query: Query, anchors: Anchors | None, demands: Sequence[str]) -> str:
+def _spine(query: Query, anchors: Anchors | None, demands: Sequence[str], seldom: str | None) -> str:
     """The innermost SELECT: id, the figures, `newest` (the latest event of any kind the rule is about)."""
     rows = list(dict.fromkeys(aggregate.rows for aggregate in query.aggregates))
     figures = [f"{_figure(query, aggregate, len(rows) == 1)} AS a{i}" for i, aggregate in enumerate(query.aggregates)]
     figures += ["max(e.at) AS newest"] if figures else []
     meant = _meant(query, rows)
+    if seldom is not None and len(rows) > 1:
+        few = f"SELECT DISTINCT e.profile_id FROM event e WHERE e.profile_id > :lo AND e.profile_id <= :hi AND {seldom}"
+        joined = f"({few}) AS s CROSS JOIN event e ON e.profile_id = s.profile_id AND {meant}"
+        return f"SELECT {', '.join(['s.profile_id AS id', *figures])} FROM {joined} GROUP BY s.profile_id"
     if anchors is not None and anchors.events and not demands:
         columns = ["e.profile_id AS id", *figures]
         where = f"e.profile_id > :lo AND e.profile_id <= :hi AND {meant}"

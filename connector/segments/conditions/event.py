@@ -90,6 +90,12 @@ class AtLeast(EventCondition):
             answer = f"CASE WHEN {count} >= {query.bind(self.least)} THEN {until} ELSE -{never} END"
         return f"-({answer})" if self.fewer else answer
 
+    def seldom(self, query: Query) -> str | None:
+        if self.fewer or self.length is None or not self.where.parts:
+            return None
+        rows = self.rows(query)
+        return f"e.name = {query.bind(rows.name)} AND e.at > {query.bind(query.now - self.length)} AND {rows.test}"
+
     def anchors(self, matched: bool) -> Anchors | None:
         return Anchors(events=frozenset({self.event})) if matched is self.fewer else None
 

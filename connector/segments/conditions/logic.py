@@ -75,6 +75,9 @@ class All(Combined):
     def demands(self, query: Query) -> tuple[str, ...]:
         return tuple(test for part in self.parts for test in part.demands(query))
 
+    def seldom(self, query: Query) -> str | None:
+        return next((test for part in self.parts if (test := part.seldom(query)) is not None), None)
+
     def anchors(self, matched: bool) -> Anchors | None:
         return self.anchored_by_all(matched) if matched else self.anchored_by_one(matched)
 
