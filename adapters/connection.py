@@ -4,6 +4,8 @@ Imported at the first call: requests costs more to import than all of the adapte
 """
 
 import socket
+import ssl
+import time
 from http.cookiejar import DefaultCookiePolicy
 from typing import Any
 
@@ -11,6 +13,7 @@ import requests
 from requests.adapters import HTTPAdapter
 from urllib3.connection import HTTPSConnection
 from urllib3.connectionpool import HTTPSConnectionPool
+from urllib3.exceptions import HTTPError, ReadTimeoutError
 
 from adapters.address import is_public
 from adapters.errors import Misconfigured
@@ -82,24 +85,34 @@ class Connection:
             with self._session.request(
                 method, url, headers=headers, data=body, timeout=self._timeout, allow_redirects=False, stream=True
             ) as response:
-                content = bytearray()
-                for chunk in response.iter_content(_CHUNK):
-                    content += chunk
-                    if len(content) > _MAX_ANSWER:
-                        raise TooMuch(f"more than {_MAX_ANSWER} bytes")
-                return response.status_code, {k.lower(): v for k, v in response.headers.items()}, bytes(content)
-        except (requests.ConnectTimeout, requests.exceptions.SSLError) as error:
-            raise Unreached(type(error).__name__) from None
-        except requests.Timeout:
+                content = self._read(response)
+                return response.status_code, {k.lower(): v for k, v in response.headers.items()}, content
+        except (requests.Timeout, ReadTimeoutError) as error:
+            if isinstance(error, requests.ConnectTimeout):
+                raise Unreached("connecting timed out") from None
             raise Unanswered("timed out", timed_out=True) from None
         except requests.ConnectionError as error:
-            # A MaxRetryError around one of these two: urllib3 gave up before anything was sent.
+            # A MaxRetryError around one of these: urllib3 gave up before anything was sent.
             reason = getattr(error.args[0] if error.args else None, "reason", None)
-            if type(reason).__name__ in ("NewConnectionError", "NameResolutionError"):
-                raise Unreached(type(reason).__name__) from None
+            untrusted = any(isinstance(cause, ssl.SSLCertVerificationError) for cause in getattr(reason, "args", ()))
+            if untrusted or type(reason).__name__ in ("NewConnectionError", "NameResolutionError"):
+                raise Unreached("certificate not trusted" if untrusted else type(reason).__name__) from None
             raise Unanswered("connection lost") from None
-        except requests.RequestException as error:
+        except (requests.RequestException, HTTPError) as error:
             raise Unanswered(type(error).__name__) from None
+
+    def _read(self, response: requests.Response) -> bytes:
+        """The whole body, read as it comes: a vendor that drips a byte at a time may not hold us longer than one that
+        says nothing. By the machine's own clock, as socket timeouts are."""
+        content = bytearray()
+        deadline = time.monotonic() + self._timeout[1]
+        while chunk := response.raw.read1(_CHUNK, decode_content=True):
+            content += chunk
+            if len(content) > _MAX_ANSWER:
+                raise TooMuch(f"more than {_MAX_ANSWER} bytes")
+            if time.monotonic() > deadline:
+                raise Unanswered("timed out", timed_out=True)
+        return bytes(content)
 
     def close(self) -> None:
         self._session.close()

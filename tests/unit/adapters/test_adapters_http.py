@@ -1,5 +1,6 @@
 """Calls as they go over a real socket: retries, limits of patience, nothing secret told."""
 
+import contextlib
 import gzip
 import json
 import logging
@@ -194,6 +195,53 @@ def test_a_timeout_is_not_repeated_at_once(loopback: Any, clock: Any) -> None:
     assert (caught.value.reason, caught.value.retry_after) == ("no_answer", 5.0)
     assert unknown.value.reason == "unknown_result"
     assert [seen.path for seen in loopback.seen] == ["/a", "/b"]
+
+
+def raw_vendor(*pieces: bytes, pause: float = 0.0) -> tuple[str, threading.Event, list[bytes]]:
+    """A vendor that answers every connection with these bytes, `pause` seconds apart, and then waits to be released."""
+    listener = socket.create_server(("127.0.0.1", 0))
+    released, asked = threading.Event(), []
+
+    def serve() -> None:
+        with listener:
+            while not released.is_set():
+                peer, _ = listener.accept()
+                with peer:
+                    asked.append(peer.recv(65536))
+                    for piece in pieces:
+                        if released.wait(pause):
+                            return
+                        with contextlib.suppress(OSError):
+                            peer.sendall(piece)
+                    if pause:
+                        released.wait(5)
+
+    threading.Thread(target=serve, daemon=True).start()
+    return f"http://127.0.0.1:{listener.getsockname()[1]}", released, asked
+
+
+HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 1000\r\n\r\n"
+
+
+@pytest.mark.parametrize("pieces", [[HEAD, b'{"a"'], [HEAD, *[b" "] * 1000]], ids=["stalls", "drips"])
+def test_an_answer_that_never_ends_is_a_timeout(pieces: list[bytes], clock: Any) -> None:
+    url, released, asked = raw_vendor(*pieces, pause=0.02)
+    http = opened(clock, url, read_timeout=0.1)
+    with pytest.raises(Transient) as caught:
+        http.call("GET", "/a")
+    released.set()
+    http.close()
+    assert (caught.value.reason, caught.value.retry_after, len(asked)) == ("no_answer", 5.0, 1)
+
+
+def test_half_an_answer_is_no_answer(clock: Any) -> None:
+    url, released, asked = raw_vendor(HEAD, b"{}")
+    http = opened(clock, url)
+    with pytest.raises(Rejected) as unknown:
+        http.call("POST", "/a", body={}, repeatable=False)
+    released.set()
+    http.close()
+    assert (unknown.value.reason, len(asked)) == ("unknown_result", 1)
 
 
 def test_nobody_listening_is_unreachable_and_safe_to_repeat(clock: Any) -> None:
