@@ -133,7 +133,16 @@ def worker(data_dir: Path | None) -> None:
 @click.option("--rate", type=float, default=20.0, show_default=True, help="Deliveries per second.")
 @click.option("--headless", is_flag=True, help="Without the live view.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON summary at the end.")
-def demo(data_dir: Path, seed: int, duration: str | None, rate: float, headless: bool, as_json: bool) -> None:
+@click.option("--picture", type=click.Path(dir_okay=False, path_type=Path), help="Keep the last screen as an SVG.")
+def demo(
+    data_dir: Path,
+    seed: int,
+    duration: str | None,
+    rate: float,
+    headless: bool,
+    as_json: bool,
+    picture: Path | None,
+) -> None:
     """A simulated shop and three fake e-mail platforms on this machine, with StoreCue in between."""
     from connector.simulator.demo import run_demo
     from connector.simulator.process import start_connector
@@ -151,6 +160,7 @@ def demo(data_dir: Path, seed: int, duration: str | None, rate: float, headless:
             as_json=as_json,
             rate=rate,
             start_connector=start_connector,
+            picture=picture,
         )
     )
 

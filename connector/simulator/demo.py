@@ -2,7 +2,9 @@
 
 import contextlib
 import fcntl
+import io
 import json
+import re
 import shutil
 import signal
 import sys
@@ -15,6 +17,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, NamedTuple
 
+from rich._export_format import CONSOLE_SVG_FORMAT
 from rich.console import Console
 from rich.live import Live
 
@@ -198,6 +201,7 @@ def run_demo(
     as_json: bool,
     rate: float,
     start_connector: StartConnector,
+    picture: Path | None = None,
 ) -> int:
     """0 when the demo ran until its time was up or it was interrupted. ConfigurationError when `data_dir` holds
     anything but a demo's data; a former demo's data is thrown away, since the fakes have forgotten it."""
@@ -211,8 +215,18 @@ def run_demo(
             else:
                 with Live(demo.render(), console=Console(stderr=as_json), screen=True, auto_refresh=False) as live:
                     demo.run(duration_s, look=lambda: live.update(demo.render(), refresh=True))
+        if picture is not None:
+            picture.write_text(svg(demo.render()), encoding="utf-8")
         sys.stdout.write((json.dumps(demo.summary(seed)) if as_json else demo.report()) + "\n")
     return 0
+
+
+def svg(screen: Any) -> str:
+    """A screen as an SVG that loads nothing: Rich's own asks a CDN for its font."""
+    console = Console(record=True, width=120, file=io.StringIO(), force_terminal=True)
+    console.print(screen, height=38)
+    own_fonts = re.sub(r"@font-face \{\{.*?\}\}\s*", "", CONSOLE_SVG_FORMAT, flags=re.DOTALL)
+    return console.export_svg(title="storecue demo", code_format=own_fonts)
 
 
 def configuration(urls: Mapping[str, str]) -> str:
