@@ -39,6 +39,7 @@ def test_an_empty_archive_holds_nothing() -> None:
         tarred(("a.json", b"[1" * 50)),
         tarred(("a.json", b"[1]"))[:-20],
     ],
+    ids=["empty", "html", "no tar", "no JSON", "cut off"],
 )
 def test_what_cannot_be_read_is_a_value_error(data: bytes) -> None:
     with pytest.raises(ValueError, match=r".+"):
