@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable
 from multiprocessing.connection import Connection
 from types import FrameType
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 
 _THREADS = 16  # requests that can wait together for one group commit
 _WORKER_STOPS_WITHIN = 10.0  # seconds
+_SHORTEST_WAIT = 0.2  # seconds before a worker that died is started again: doubled while it dies young
+_SETTLED = 60.0  # seconds after which a worker did not die young
 
 
 def application(settings: "Settings") -> "WSGIApplication":
@@ -117,14 +120,17 @@ class Minder:
         return subprocess.Popen([sys.executable, "-m", "connector", "worker"])
 
     def _mind(self) -> None:
-        wait = 0.2
+        wait = _SHORTEST_WAIT
         while not self._stopping.is_set():
             process = self._process
             if process is None:
                 return
+            began = time.monotonic()
             code = process.wait()
             if self._stopping.is_set():
                 return
+            if time.monotonic() - began > _SETTLED:
+                wait = _SHORTEST_WAIT
             click.echo(f"the worker ended with code {code}; starting it again in {wait} s", err=True)
             self._stopping.wait(wait)
             wait = min(wait * 2, 10.0)
