@@ -426,10 +426,9 @@ def subscriber_hash(email: str) -> str:
 
 def find_field(name: str, fields: Sequence[MergeField]) -> MergeField | None:
     """The merge field that holds our field `name`: known by its label, else by the tag that only we would give."""
-    for field in fields:
-        if slug(field.name) == name or field.name.endswith(f"({name})"):
-            return field
-    return next((field for field in fields if field.tag == _hashed_tag(name, 0)), None)
+    labelled = (field for field in fields if _named(field.name) == name)
+    tagged = (field for field in fields if field.tag == _hashed_tag(name, 0))
+    return next(labelled, None) or next(tagged, None)
 
 
 def new_tag(name: str, taken: set[str]) -> str:
@@ -469,9 +468,17 @@ def _tag_states(active: Sequence[str], inactive: Sequence[str]) -> list[dict[str
     return [{"name": tag, "status": status} for tag, status in states]
 
 
+def _named(label: str) -> str:
+    """The field of ours that a label stands for: ltv for `Value (ltv)` and `ltv`, total_spent for `Total spent`."""
+    inner = re.search(r"\(([a-z][a-z0-9_]*)\)$", label)
+    if inner:
+        return inner[1]
+    return label if re.fullmatch(r"[a-z][a-z0-9_]*", label) else slug(label)
+
+
 def _label(spec: FieldSpec) -> str:
     """The label to give a merge field: what people call it, and our name where that would not be recognised."""
-    if slug(spec.label) == spec.name:
+    if _named(spec.label) == spec.name:
         return spec.label
     both = f"{spec.label} ({spec.name})"
     return both if len(both) <= 50 else spec.name
