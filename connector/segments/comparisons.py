@@ -346,7 +346,14 @@ class Comparisons:
         def check(x: Json, now: Millis) -> Signed:
             if not holds(x):
                 return -NEVER
-            return min([part.signed(x, now) for part in ago], default=NEVER)
+            answer = min([part.signed(x, now) for part in ago], default=NEVER)
+            turns = abs(answer)
+            while len(ago) > 1 and turns < NEVER:  # one may turn at the instant at which another turns back
+                later = min(part.signed(x, turns) for part in ago)
+                if (later > 0) is not (answer > 0):
+                    break
+                turns = abs(later)
+            return turns if answer > 0 else -turns
 
         return check
 

@@ -14,7 +14,7 @@ from connector.domain import Facts, Json, StoredEvent
 from connector.ports import Needs
 from connector.segments.comparisons import SCALARS
 from connector.segments.condition import NEVER, Anchors, Signed
-from connector.segments.conditions.event import EventCondition, event_parts
+from connector.segments.conditions.event_window import EventCondition, event_parts
 from connector.segments.query import Aggregate, Query, Rows
 from connector.segments.reading import Place, duration, mapping, name
 from connector.segments.sentences import day, deed, within
