@@ -122,7 +122,9 @@ def process(services: Services, pipeline: Pipeline, profile: bool) -> float:
     if profile:
         profiler.enable()
     started = time.perf_counter()
-    while run_once(services.database, services.log, lambda tx, records: pipeline.handle(tx, records, clock.now()), wait=0):
+    while run_once(
+        services.database, services.log, lambda tx, records: pipeline.handle(tx, records, clock.now()), wait=0
+    ):
         pass
     seconds = time.perf_counter() - started
     if profile:

@@ -1,9 +1,9 @@
 """Desired and pushed states, cues, pushes and accounts in the database."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, RowMapping, bindparam, delete, func, insert, select, update
+from sqlalchemy import Connection, RowMapping, bindparam, delete, func, insert, select, text, update
 from sqlalchemy.dialects.sqlite import insert as upsert
 
 from connector.clock import Millis
@@ -272,9 +272,18 @@ def retry_dead(tx: Connection, letters: Iterable[RowMapping], now: Millis) -> No
             )
 
 
+# The tags that the vendor has but should not have stay in `pushed`: they are still to be removed.
+_RELIST = text(
+    "UPDATE sync_state SET pending = 1, due_at = :now_, attempts = 0, pushed = json_set(pushed, '$.tags', json(("
+    "SELECT json_group_array(had.value) FROM json_each(sync_state.pushed, '$.tags') AS had WHERE had.value NOT IN"
+    " (SELECT want.value FROM json_each(sync_state.desired, '$.tags') AS want)"
+    "))) WHERE destination = :destination_ AND pushed IS NOT NULL"
+)
+
+
 def reopen(tx: Connection, destination: str, now: Millis) -> None:
-    """Everything that is not as desired at a destination becomes pending, after its configuration changed; an account
-    that was stopped by a fault of ours or by its credentials is tried again, one that a person paused stays paused."""
+    """Everything that is not as desired at a destination becomes pending, after its configuration changed, and its
+    account is tried again."""
     tx.execute(
         update(sync_state)
         .where(
@@ -284,11 +293,23 @@ def reopen(tx: Connection, destination: str, now: Millis) -> None:
         )
         .values(pending=1, due_at=now, attempts=0)
     )
+    try_account(tx, destination, now)
+
+
+def try_account(tx: Connection, destination: str, now: Millis) -> None:
+    """An account that was stopped by a fault of ours or by its credentials is tried again; one that a person paused
+    stays paused."""
     tx.execute(
         update(account)
         .where(account.c.destination == destination, account.c.state != "paused")
         .values(state="active", message="", retry_at=0, updated_at=now)
     )
+
+
+def relist(tx: Connection, destination: str, now: Millis) -> None:
+    """Every tag of a destination counts as not yet pushed, and its contacts become pending: lists that were switched
+    on just now are filled with those who have the tags already."""
+    tx.execute(_RELIST, {"destination_": destination, "now_": now})
 
 
 def forget_account(tx: Connection, destination: str) -> None:
