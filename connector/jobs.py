@@ -37,6 +37,7 @@ class Jobs:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self._planned = False
 
     def plan(self, pipeline: Pipeline, now: Millis) -> None:
         """Note what the configuration of `pipeline` needs done, and tell the line which segments are not filled."""
@@ -74,15 +75,21 @@ class Jobs:
         marks = {}
         for destination in configuration.destinations.values():
             name = _SHOWN + destination.name
-            marks[name] = _account_mark(destination) + "/" + _mark(_shown(destination))
+            marks[name] = "/".join((_account_mark(destination), _mark(_shown(destination)), _lists(destination)))
             before = known.get(name)
             if before is not None and before.partition("/")[0] != _account_mark(destination):
                 sync_store.forget_account(tx, destination.name)
             if before != marks[name]:
                 sync_store.reopen(tx, destination.name, now)
+                if destination.lists and before is not None and not before.endswith(_lists(destination)):
+                    sync_store.relist(tx, destination.name, now)
+            elif not self._planned:
+                # What a reference such as env:NAME stands for may have been put right before this start.
+                sync_store.try_account(tx, destination.name, now)
         for name in known.keys() - marks.keys():
             if name.startswith(_SHOWN) and name != _SHOWN + RESYNC:
                 sync_store.forget_account(tx, name.removeprefix(_SHOWN))
+        self._planned = True
         return marks
 
     def step(self, pipeline: Pipeline, now: Millis) -> bool:
@@ -149,6 +156,10 @@ def _shown(destination: DestinationConfig) -> list[object]:
         dict(destination.credentials),
         dict(destination.options),
     ]
+
+
+def _lists(destination: DestinationConfig) -> str:
+    return "lists" if destination.lists else "no lists"
 
 
 def _mark(value: object) -> str:

@@ -27,6 +27,7 @@ log = structlog.get_logger("push")
 _IDLE = 0.5  # seconds: how long work that another process wrote may wait unseen
 _ATTEMPTS = 12  # then an item goes to dead letters: with the backoff below that is about 5 hours
 _LONGEST_WAIT: Millis = 60 * MINUTE
+_REHEARSED = 500  # contacts or cues in one round of a dry run
 
 
 def backoff(attempts: int, asked: float, chance: Random) -> Millis:
@@ -77,6 +78,8 @@ class Pusher:
             account = store.account_row(connection, self.name)
         if account is not None and (account["state"] != "active" or account["retry_at"] > now):
             return 0
+        if self.config.dry_run:
+            return self._rehearse(now)
         try:
             adapter = self._ready(now)
             if adapter is None:
@@ -97,6 +100,30 @@ class Pusher:
         if self._adapter is not None:
             self._adapter.close()
             self._adapter = None
+
+    def _rehearse(self, now: Millis) -> int:
+        """Dry run: what would be sent is written down and nothing is sent. Contacts are pushed once it is switched off;
+        cues are not, because a flow that starts days late is worse than none."""
+        with self.database.read() as connection:
+            due = store.pending(connection, self.name, now, _REHEARSED)
+            cues = store.pending_cues(connection, self.name, now, _REHEARSED)
+        if not due and not cues:
+            return 0
+        planned = [(pending, change(pending)) for pending in due]
+        told = [("change", one.profile_id, _describe(plan)) for one, plan in planned if not is_noop(plan, one)]
+        told += [("cue", row["profile_id"], _cue_data(row)) for row in cues]
+        for one, plan in planned:
+            words = {"added": plan.tags_added, "removed": plan.tags_removed, "fields": sorted(plan.fields)}
+            log.info("push.planned", destination=self.name, profile=one.profile_id, **words)
+        for row in cues:
+            log.info("push.planned", destination=self.name, profile=row["profile_id"], cue=row["name"])
+        outcome = Outcome("", "skipped", reason="dry_run")
+        with self.database.tx() as tx:
+            store.give_up(tx, self.name, [{"person": one.profile_id, "sent": one.desired} for one in due])
+            store.settle_cues(tx, [{"id_": row["id"], "state_": "skipped"} for row in cues])
+            store.log_pushes(tx, [self._push_row(kind, person, outcome, data, now) for kind, person, data in told])
+            counters.add(tx, counters.tally("pushes", (f"{self.name}/skipped" for _ in told)), now)
+        return len(due) + len(cues)
 
     # --- what must exist ---------------------------------------------------------------------------------------------
 
@@ -234,7 +261,7 @@ class Pusher:
                 retries.append({"id_": row["id"], "due": due})
             else:
                 settled.append({"id_": row["id"], "state_": _CUE_STATES[outcome.status]})
-            data = orjson.dumps({"name": row["name"], "properties": orjson.loads(row["properties"])}).decode()
+            data = _cue_data(row)
             pushes.append(self._push_row("cue", row["profile_id"], outcome, data, now))
             if outcome.status == "rejected":
                 letters.append(self._letter("cue", row["profile_id"], outcome, data.encode(), now, row["name"]))
@@ -289,3 +316,8 @@ def _describe(change: Change) -> str:
             **({"moved_from": change.previous_email} if change.previous_email else {}),
         }
     ).decode()
+
+
+def _cue_data(row: Mapping[Any, Any]) -> str:
+    """What a cue said, as JSON for the timeline."""
+    return orjson.dumps({"name": row["name"], "properties": orjson.loads(row["properties"])}).decode()
