@@ -3,7 +3,7 @@
 from typing import NamedTuple
 
 from connector.clock import Millis
-from connector.domain import Facts, StoredEvent
+from connector.domain import Facts
 from connector.segments.comparisons import Comparisons
 from connector.segments.condition import NEVER, Anchors, Signed
 from connector.segments.conditions.event_window import EventCondition
@@ -27,26 +27,27 @@ class EndCondition(EventCondition):
         first = kind == "first"
         reading: Reading = (lambda event: event.at) if of == "at" else (lambda event: event.properties.get(of))
 
-        def look(events: list[StoredEvent], at: Millis) -> tuple[Signed, Millis]:
-            """The answer at an instant, and when another event becomes the one looked at."""
-            here = [event for event in events if (length is None or event.at + length > at) and event.at <= at]
-            coming = next((event.at for event in events if event.at > at), NEVER)
-            if not here:
-                return -NEVER, coming
-            one = here[0] if first else here[-1]
-            leaves = NEVER if length is None else one.at + length
-            return compare(reading(one), at), leaves if first else min(leaves, coming)
-
         def check(facts: Facts, now: Millis) -> Signed:
             events = found(facts, now)
-            answer, other = look(events, now)
-            at = min(abs(answer), other)
+            count, oldest, newest, at = len(events), 0, 0, now
+            matched: bool | None = None
             while at < NEVER:
-                later, other = look(events, at)
-                if (later > 0) is not (answer > 0):
+                while newest < count and events[newest].at <= at:
+                    newest += 1
+                while length is not None and oldest < newest and events[oldest].at + length <= at:
+                    oldest += 1
+                answer, turns = -NEVER, events[newest].at if newest < count else NEVER
+                if oldest < newest:
+                    one = events[oldest] if first else events[newest - 1]
+                    answer = compare(reading(one), at)
+                    leaves = NEVER if length is None else one.at + length
+                    turns = min(abs(answer), leaves if first else min(leaves, turns))
+                if matched is None:
+                    matched = answer > 0
+                elif (answer > 0) is not matched:
                     break
-                at = min(abs(later), other)
-            return at if answer > 0 else -at
+                at = turns
+            return at if matched else -at
 
         self.signed = check
         self.reading = reading
