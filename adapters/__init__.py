@@ -11,15 +11,13 @@ for outcome in klaviyo.apply([change]):
     print(outcome.key, outcome.status, outcome.reason)
 """
 
-from collections.abc import Callable
-
 from adapters.console import Console
-from adapters.destination import Clock, Destination, Settings
+from adapters.destination import Vendor
 from adapters.hubspot import HubSpot
 from adapters.klaviyo import Klaviyo
 from adapters.mailchimp import Mailchimp
 
-DESTINATIONS: dict[str, Callable[[Settings, Clock], Destination]] = {
+DESTINATIONS: dict[str, Vendor] = {
     "console": Console,
     "hubspot": HubSpot,
     "klaviyo": Klaviyo,

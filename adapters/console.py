@@ -2,13 +2,26 @@
 
 from collections.abc import Sequence
 
-from adapters.destination import Account, Change, Clock, Cue, FieldSpec, Limits, Membership, Outcome, Settings
+from adapters.destination import (
+    Account,
+    Change,
+    Clock,
+    Cue,
+    FieldSpec,
+    Limits,
+    Membership,
+    Option,
+    Outcome,
+    Settings,
+    Takes,
+)
 
 
 class Console:
     """Prints one line per thing it is asked to do and calls everything applied."""
 
     vendor = "console"
+    takes = Takes(options={"name": Option(r".+", "preview")})
     limits = Limits(batch=100, concurrency=1)
 
     def __init__(self, settings: Settings, clock: Clock) -> None:

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from typing import Literal, NamedTuple, Protocol
 
 FieldType = Literal["text", "number", "boolean", "date", "datetime"]
 FieldValue = str | float | int | bool | None | list[str]
@@ -144,6 +144,24 @@ class Limits:
     concurrency: int
 
 
+class Option(NamedTuple):
+    """One of a vendor's own options: what its text must look like, and an example for who gets it wrong."""
+
+    pattern: str
+    example: str
+
+
+@dataclass(frozen=True, slots=True)
+class Takes:
+    """What the settings of an account must hold: the names of its credentials (all required), whether `list_id` is
+    needed, its options. `consent_first`: who may be created is better left to recorded consent than to everybody."""
+
+    credentials: tuple[str, ...] = ()
+    list_id: bool = False
+    options: Mapping[str, Option] = field(default_factory=dict)
+    consent_first: bool = False
+
+
 class Destination(Protocol):
     """An account of a vendor. Methods raise Transient or Unauthorized when nothing of the call was done; otherwise
     they give one Outcome per item, in any order. Safe to repeat. Used by one thread at a time."""
@@ -169,3 +187,11 @@ class Destination(Protocol):
         """Erase the person for good (the vendor's privacy deletion). Repeating it is harmless."""
 
     def close(self) -> None: ...
+
+
+class Vendor(Protocol):
+    """How to open an account of a vendor: its class. Raises Misconfigured."""
+
+    takes: Takes
+
+    def __call__(self, settings: Settings, clock: Clock) -> Destination: ...

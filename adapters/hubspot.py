@@ -21,8 +21,10 @@ from adapters.destination import (
     FieldValue,
     Limits,
     Membership,
+    Option,
     Outcome,
     Settings,
+    Takes,
 )
 from adapters.errors import DeliveryError, Misconfigured, Rejected, Transient, Unauthorized, setting_up
 from adapters.http import Answer, Fault, Http, Vendor, count_option, credential, judge
@@ -82,6 +84,14 @@ class HubSpot:
     """
 
     vendor = "hubspot"
+    takes = Takes(
+        ("access_token",),
+        options={
+            "version": Option(r"\d{4}-\d{2}", "2026-03"),
+            "requests_per_10_seconds": Option(r"[1-9]\d{0,3}", "190"),
+            "custom_events": Option(r"true|false", "true"),
+        },
+    )
     limits = Limits(batch=_BATCH, concurrency=4)
 
     def __init__(self, settings: Settings, clock: Clock) -> None:

@@ -19,8 +19,10 @@ from adapters.destination import (
     FieldSpec,
     Limits,
     Membership,
+    Option,
     Outcome,
     Settings,
+    Takes,
 )
 from adapters.errors import DeliveryError, Rejected, Transient, setting_up
 from adapters.http import Answer, Http, Vendor, credential, judge
@@ -71,6 +73,7 @@ class Klaviyo:
     """An account of Klaviyo (see adapters.destination.Destination). Options: `revision`."""
 
     vendor = "klaviyo"
+    takes = Takes(("api_key",), options={"revision": Option(r"\d{4}-\d{2}-\d{2}(\.[a-z]+)?", "2026-07-15")})
     limits = Limits(batch=1_000, concurrency=8)
 
     def __init__(self, settings: Settings, clock: Clock) -> None:

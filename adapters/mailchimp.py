@@ -23,8 +23,10 @@ from adapters.destination import (
     FieldValue,
     Limits,
     Membership,
+    Option,
     Outcome,
     Settings,
+    Takes,
 )
 from adapters.errors import DeliveryError, Misconfigured, Rejected, Transient, setting_up
 from adapters.http import Answer, Fault, Http, Vendor, count_option, credential, judge, parse
@@ -82,6 +84,12 @@ class Mailchimp:
     """One audience of a Mailchimp account (see adapters.destination.Destination). Options: `merge_field_slots`."""
 
     vendor = "mailchimp"
+    takes = Takes(
+        ("api_key",),
+        list_id=True,
+        options={"merge_field_slots": Option(r"[1-9]\d{0,2}", "80")},
+        consent_first=True,  # a new member needs a status, and the status is what the law looks at
+    )
     limits = Limits(batch=_BATCH, concurrency=8)  # the vendor cuts off at 10 connections per user, ours or not
 
     def __init__(self, settings: Settings, clock: Clock) -> None:

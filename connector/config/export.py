@@ -7,7 +7,7 @@ import yaml
 
 from connector.config import field_types
 from connector.config.entries import entries_of
-from connector.config.kinds import Kinds, known_kinds
+from connector.config.kinds import Kinds, creation_policy, known_kinds
 from connector.config.yaml_file import IMPLICIT_TYPES
 from connector.domain import Configuration, Json
 
@@ -43,7 +43,7 @@ def to_yaml(configuration: Configuration, kinds: Kinds | None = None) -> str:
 def _defaults(kind: str, name: str, definition: Mapping[str, Json], kinds: Kinds) -> Mapping[str, Json]:
     if kind == "destination":
         known = kinds.destinations.get(definition["kind"])
-        return _DESTINATION_DEFAULTS | ({"create_contacts": known.create_contacts} if known else {})
+        return _DESTINATION_DEFAULTS | ({"create_contacts": creation_policy(known)} if known else {})
     if kind == "field":
         return {"type": field_types.type_of(definition["from"]), "label": field_types.label_of(name)}
     return {}

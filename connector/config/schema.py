@@ -10,10 +10,11 @@ from zoneinfo import available_timezones
 from marshmallow import EXCLUDE, Schema, ValidationError, fields, validates_schema
 
 from adapters.address import permitted_address
+from adapters.destination import Takes
 from adapters.errors import Misconfigured
 from connector.config import field_types, secrets
 from connector.config.currencies import CURRENCIES
-from connector.config.kinds import DestinationKind, Kinds, known_kinds
+from connector.config.kinds import Kinds, creation_policy, known_kinds
 from connector.config.rules import rule_problems
 from connector.config.yaml_file import Document, escaped, nearest
 from connector.domain import (
@@ -348,7 +349,7 @@ def _destination_problems(destinations: Mapping[str, Any], kinds: Kinds, segment
             yield from _kind_problems(here, entry, kind)
 
 
-def _kind_problems(here: str, entry: Mapping[str, Any], kind: DestinationKind) -> _Found:
+def _kind_problems(here: str, entry: Mapping[str, Any], kind: Takes) -> _Found:
     vendor = entry["kind"]
     for credential in kind.credentials:
         if credential not in entry["credentials"]:
@@ -384,7 +385,7 @@ def _source(name: str, entry: Mapping[str, Any], folder: Path | None) -> SourceC
     return SourceConfig(name, entry["kind"], tuple(_located(secret, folder) for secret in entry["secrets"]))
 
 
-def _destination(name: str, entry: Mapping[str, Any], kind: DestinationKind, folder: Path | None) -> DestinationConfig:
+def _destination(name: str, entry: Mapping[str, Any], kind: Takes, folder: Path | None) -> DestinationConfig:
     address = entry["base_url"]
     return DestinationConfig(
         name=name,
@@ -397,7 +398,7 @@ def _destination(name: str, entry: Mapping[str, Any], kind: DestinationKind, fol
         segments=None if entry["segments"] is None else tuple(entry["segments"]),
         lists=entry["lists"],
         events=entry["events"],
-        create_contacts=entry["create_contacts"] or kind.create_contacts,
+        create_contacts=entry["create_contacts"] or creation_policy(kind),
         options=entry["options"],
     )
 

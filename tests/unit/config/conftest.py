@@ -1,6 +1,7 @@
 import pytest
 
-from connector.config.kinds import DestinationKind, Kinds, Option
+from adapters.destination import Option, Takes
+from connector.config.kinds import Kinds
 from connector.config.secrets import Vault, new_key
 from connector.storage.database import Database, sqlite_url
 from connector.storage.tables import metadata
@@ -12,11 +13,11 @@ def kinds():
     return Kinds(
         sources=("shopify", "generic"),
         destinations={
-            "klaviyo": DestinationKind(("api_key",), options={"revision": Option(".+", "2026-07-15")}),
-            "hubspot": DestinationKind(
+            "klaviyo": Takes(("api_key",), options={"revision": Option(".+", "2026-07-15")}),
+            "hubspot": Takes(
                 ("access_token",), options={"requests": Option("[0-9]+", "190"), "events": Option("true|false", "true")}
             ),
-            "mailchimp": DestinationKind(("api_key",), list_id=True, create_contacts="consented"),
+            "mailchimp": Takes(("api_key",), list_id=True, consent_first=True),
         },
     )
 
