@@ -53,6 +53,12 @@ def get_docs() -> str | Response:
     return Response(page, content_type="text/html; charset=utf-8")
 
 
+@pages.endpoint("GET", "/", answers={"type": "string"}, content_type="text/html")
+def get_start() -> str | Response:
+    """The same page, for whoever knows the address only."""
+    return get_docs()
+
+
 @pages.endpoint("GET", "/static/<path:filename>", answers={"type": "string"}, content_type="text/css", refuses=(404,))
 def get_static(filename: str) -> Response:
     """The style sheet of the pages."""
