@@ -153,10 +153,29 @@ def newest_emails(connection: Connection, people: Iterable[int]) -> dict[int, st
     return {person: value for person, value in connection.execute(_EMAILS, {"people": sorted(people)})}
 
 
+_NEWS = ("matched", "since", "because", "recheck_at")
+_INHERIT = upsert(membership).from_select(
+    ["segment", "profile_id", *_NEWS],
+    select(membership.c.segment, bindparam("winner"), *(membership.c[name] for name in _NEWS)).where(
+        membership.c.profile_id == bindparam("loser"), membership.c.matched == 1
+    ),
+)
+_INHERIT = _INHERIT.on_conflict_do_update(
+    index_elements=["segment", "profile_id"],
+    set_={name: _INHERIT.excluded[name] for name in _NEWS},
+    where=membership.c.matched == 0,
+)
+
+
 def merge(tx: Connection, winner: int, loser: int, now: Millis) -> None:
-    """Give the loser's history to the winner. Memberships are evaluated anew; sync moves its own rows."""
+    """Give the loser's history to the winner. Sync moves its own rows.
+
+    Memberships are evaluated anew, but where the loser was in, the winner does not enter once more: it is one person,
+    and a flow that has started for them must not start again.
+    """
     for table in (identifier, event, entity, shop_order):
         tx.execute(update(table).where(table.c.profile_id == loser).values(profile_id=winner))
+    tx.execute(_INHERIT, {"winner": winner, "loser": loser})
     tx.execute(delete(membership).where(membership.c.profile_id == loser))
     tx.execute(update(profile).where(profile.c.id == loser).values(merged_into=winner, email=None, updated_at=now))
     tx.execute(update(profile).where(profile.c.merged_into == loser).values(merged_into=winner))
