@@ -159,7 +159,7 @@ def _shown(destination: DestinationConfig) -> list[object]:
 
 
 def _lists(destination: DestinationConfig) -> str:
-    return "lists" if destination.lists else "no lists"
+    return "lists" if destination.lists else "tags alone"
 
 
 def _mark(value: object) -> str:
