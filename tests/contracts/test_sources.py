@@ -2,8 +2,6 @@
 
 import base64
 import json
-import os
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,18 +9,14 @@ from recordings import STORE, Recording, recordings
 
 from connector.domain import Delivery, RawRequest
 from connector.errors import RejectedDelivery, UnprocessableEvent
-from connector.ports import Claim
 from connector.sources import SOURCES
 from connector.sources.shopify import Shopify
 from connector.sources.shopify.topics import SKIPPED, TOPICS
+from tests.published import ENTITIES, IMPLIED, MEANINGLESS, PAYLOADS, PUBLISHED, SHOPIFY, UNUSABLE, listed, sent
 
 RECORDINGS = recordings()
 every_recording = pytest.mark.parametrize("recording", RECORDINGS, ids=lambda one: f"{one.kind}/{one.name}")
 
-_PAYLOADS = Path(os.environ.get("STORECUE_SHARED") or Path(__file__).parents[3] / "shared") / "payloads"
-PUBLISHED: list[dict[str, Any]] = (
-    json.loads((_PAYLOADS / "INDEX.json").read_text()) if (_PAYLOADS / "INDEX.json").exists() else []
-)
 with_payloads = pytest.mark.skipif(not PUBLISHED, reason="the published payloads are not beside this checkout")
 
 
@@ -93,85 +87,15 @@ def test_nothing_happens_after_it_was_received(recording: Recording) -> None:
 
 # --- published payloads -----------------------------------------------------------------------------------------------
 
-# What each topic's body must mean, whatever the API version.
-IMPLIED: dict[str, set[str]] = {
-    "orders/create": {"Order Completed"},
-    "orders/updated": {"Order Completed"},
-    "orders/paid": {"Order Completed"},
-    "orders/partially_fulfilled": {"Order Completed"},
-    "orders/cancelled": {"Order Completed", "Order Cancelled"},
-    "orders/fulfilled": {"Order Completed", "Order Fulfilled"},
-    "orders/edited": {"Order Updated"},
-    "refunds/create": {"Order Refunded"},
-    "carts/create": {"Product Added"},
-    "carts/update": {"Product Added"},
-    "checkouts/create": {"Checkout Started"},
-    "checkouts/update": {"Checkout Started"},
-}
-ENTITIES: dict[str, str] = {
-    "customers": "customer",
-    "orders": "order",
-    "refunds": "refund",
-    "carts": "cart",
-    "checkouts": "checkout",
-    "products": "product",
-    "collections": "collection",
-    "shop": "shop",
-    "app": "shop",
-}
-# Bodies anonymised to a resource, not a topic: every text replaced by a constant, also prices.
-SHAPES: dict[str, str] = {
-    "carts": "carts/update",
-    "checkouts": "checkouts/update",
-    "collections": "collections/update",
-    "customers": "customers/update",
-    "customers_marketing_consent": "customers_marketing_consent/update",
-    "discounts": "discounts/update",
-    "orders": "orders/updated",
-    "products": "products/update",
-    "refunds": "refunds/create",
-    "shop": "shop/update",
-}
-UNUSABLE: dict[str, str] = {
-    "shopify_shapes/carts__": "bad_money",
-    "shopify_shapes/checkouts__gadget-2024-01-1.": "bad_instant",
-    "shopify_shapes/checkouts__": "bad_money",
-    "shopify_shapes/orders__gadget-2025-04-2.": "bad_id",  # an order edit
-    "shopify_shapes/orders__gadget-2025-04-3.": "bad_id",  # a risk assessment
-    "shopify_shapes/orders__": "bad_money",
-    "shopify_shapes/products__": "bad_money",
-    "shopify_shapes/refunds__": "bad_money",
-    "shopify_rest/orders__": "bad_id",  # a list under a key, as the REST API answers
-    "shopify_rest/carts__": "bad_id",
-}
-# Bodies of topics that are read, but which say nothing.
-MEANINGLESS: dict[str, str] = {
-    "shopify/checkouts_delete__": "no_token",
-    "shopify_deliveries/checkouts_delete__": "no_token",
-    "shopify/customers_merge__": "merge_not_completed",
-    "shopify_rest/checkouts__": "stub",  # a list under a key, as the REST API answers
-}
-
-
-def _published() -> list[dict[str, Any]]:
-    return [entry for entry in PUBLISHED if entry["source"].startswith("shopify")]
-
-
-def _sent(entry: dict[str, Any]) -> tuple[RawRequest, Claim]:
-    document = json.loads((_PAYLOADS / entry["file"]).read_text())
-    headers, body = (document["headers"], document["body"]) if "headers" in document else ({}, document)
-    topic = SHAPES.get(entry["topic"], entry["topic"])
-    request = RawRequest("POST", "/", {**headers, "x-shopify-topic": topic}, json.dumps(body).encode())
-    return request, SOURCES["shopify"].claim(request)
-
 
 @with_payloads
-@pytest.mark.parametrize("entry", _published(), ids=lambda entry: entry["file"])
+@pytest.mark.parametrize("entry", SHOPIFY, ids=lambda entry: entry["file"])
 def test_a_published_shopify_payload_means_what_its_topic_implies(entry: dict[str, Any]) -> None:
     source = Shopify(test_orders=True)  # Shopify's own samples are all test orders
-    request, claim = _sent(entry)
+    request = sent(entry)
+    claim = source.claim(request)
     delivery = Delivery("shop", claim.delivery_id, claim.topic, 1_795_255_205_000, claim.headers, request.body)
-    unusable = next((reason for start, reason in UNUSABLE.items() if entry["file"].startswith(start)), None)
+    unusable = listed(entry, UNUSABLE)
     if unusable:
         with pytest.raises(UnprocessableEvent) as refused:
             source.normalise(delivery, STORE)
@@ -179,7 +103,7 @@ def test_a_published_shopify_payload_means_what_its_topic_implies(entry: dict[st
         return
     meant = source.normalise(delivery, STORE)
     json.dumps([event.properties for event in meant.events])
-    expected_skip = next((reason for start, reason in MEANINGLESS.items() if entry["file"].startswith(start)), None)
+    expected_skip = listed(entry, MEANINGLESS)
     if claim.topic not in TOPICS or expected_skip:
         assert meant.skipped in ({expected_skip} if expected_skip else {"not_used", "unknown_topic", *SKIPPED.values()})
         assert not meant.events and not meant.entities
@@ -194,7 +118,7 @@ def test_a_published_shopify_payload_means_what_its_topic_implies(entry: dict[st
 
 @with_payloads
 def test_every_published_topic_is_known() -> None:
-    topics = json.loads((_PAYLOADS / "shopify_topics_2026-07.json").read_text())
+    topics = json.loads((PAYLOADS / "shopify_topics_2026-07.json").read_text())
     source = SOURCES["shopify"]
     unknown = [
         topic
@@ -207,7 +131,7 @@ def test_every_published_topic_is_known() -> None:
 
 @with_payloads
 def test_published_signatures() -> None:
-    vectors = json.loads((_PAYLOADS.parent / "payloads" / "hmac_vectors.json").read_text())["shopify_webhook"]
+    vectors = json.loads((PAYLOADS / "hmac_vectors.json").read_text())["shopify_webhook"]
     assert len(vectors) >= 10
     for vector in vectors:
         headers = {vector["header"].lower(): vector["signature"]}
