@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 import structlog
 from sqlalchemy import Connection
-from sqlalchemy.exc import DatabaseError
+from sqlalchemy.exc import OperationalError
 
 from connector import clock
 from connector.clock import Millis
@@ -27,6 +27,7 @@ _BATCH = 500  # records in one transaction
 _DUE = 500  # people whose windows have lapsed, in one transaction
 _IDLE_WAIT = 0.1  # seconds without news before the clock is looked at again
 _LOOK_EVERY = 0.5  # seconds between looks for a newer configuration
+_BROKEN_WAITS: Millis = clock.HOUR  # until a person whose evaluation raised is looked at again
 _STOP_WITHIN = 8.0  # seconds for calls under way at the vendors
 
 
@@ -98,7 +99,7 @@ class Worker:
         try:
             limit = 1 if self._singly else _BATCH
             done = run_once(services.database, services.log, self._handle, limit=limit, wait=wait)
-        except (ConnectorError, DatabaseError):
+        except (ConnectorError, OperationalError):
             raise  # the fault lies with us or the disk, not with a record
         except Exception as error:
             if not self._singly:
@@ -129,9 +130,27 @@ class Worker:
         with self.services.database.read() as connection:
             due = segment_store.due(connection, now, _DUE)
         if due:
-            with self.services.database.tx() as tx:
-                self.pipeline.tick(tx, due, now)
+            try:
+                with self.services.database.tx() as tx:
+                    self.pipeline.tick(tx, due, now)
+            except OperationalError:
+                raise
+            except Exception:
+                self._mind_singly(due, now)
         return len(due)
+
+    def _mind_singly(self, due: Sequence[int], now: Millis) -> None:
+        """Decide for one person after the other, because one of them breaks us: that one waits, and holds up nobody."""
+        for person in due:
+            try:
+                with self.services.database.tx() as tx:
+                    self.pipeline.tick(tx, [person], now)
+            except OperationalError:
+                raise
+            except Exception:
+                log.exception("worker.profile_failed", profile=person)
+                with self.services.database.tx() as tx:
+                    segment_store.postpone(tx, person, now, now + _BROKEN_WAITS)
 
     # --- configuration -----------------------------------------------------------------------------------------------
 

@@ -25,6 +25,7 @@ because = excluded.because, recheck_at = excluded.recheck_at
 """
 _DELETE = "DELETE FROM membership WHERE segment = ? AND profile_id = ?"
 _DUE = "SELECT profile_id FROM membership WHERE recheck_at <= :now ORDER BY recheck_at LIMIT :limit"
+_POSTPONE = "UPDATE membership SET recheck_at = :until WHERE profile_id = :profile_id AND recheck_at <= :now"
 _NEXT_DUE = "SELECT min(recheck_at) FROM membership WHERE recheck_at IS NOT NULL"
 _MEMBERS = """
 SELECT profile_id, since, because, recheck_at FROM membership
@@ -110,6 +111,12 @@ def due(connection: Connection, now: Millis, limit: int) -> list[int]:
     """Profiles with a membership to look at again, the longest overdue first, each once. At most `limit`."""
     rows = connection.execute(text(_DUE), {"now": now, "limit": limit})
     return list(dict.fromkeys(row[0] for row in rows))
+
+
+def postpone(tx: Connection, profile_id: int, now: Millis, until: Millis) -> None:
+    """Look at a profile's memberships that are due only at `until` again."""
+    where = {"profile_id": profile_id, "now": now, "until": until}
+    tx.execute(text(_POSTPONE), where)
 
 
 def next_due(connection: Connection) -> Millis | None:

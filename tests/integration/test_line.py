@@ -199,3 +199,24 @@ def test_cues_fire_once_per_entry_and_leave(make_shop: Callable[[str], Shop]) ->
     shop.at(NOON + 8 * DAY)
     cues = shop.rows("SELECT name, json_extract(properties, '$.segment') FROM cue ORDER BY id")
     assert cues == [("Segment Entered", "recent-buyers"), ("Segment Left", "recent-buyers")]
+
+
+def test_a_person_who_breaks_the_clock_holds_up_nobody(shop: Shop, monkeypatch) -> None:  # type: ignore[no-untyped-def]
+    for number in range(3):
+        shop.deliver("orders/create", order(1000 + number, customer=500 + number, email=f"p{number}@example.com"))
+    shop.work()
+    evaluate = type(shop.worker.pipeline.ruleset).evaluate
+    broken = shop.rows("SELECT id FROM profile WHERE email = 'p1@example.com'")[0][0]
+
+    def breaks(self, facts, now):  # type: ignore[no-untyped-def]
+        if facts.traits.get("email") == "p1@example.com":
+            raise TypeError("boom")
+        return evaluate(self, facts, now)
+
+    monkeypatch.setattr(type(shop.worker.pipeline.ruleset), "evaluate", breaks)
+    shop.at(NOON + 7 * DAY)
+    still_in = {row[0] for row in shop.rows("SELECT profile_id FROM membership WHERE matched = 1")}
+    assert still_in == {broken}
+    monkeypatch.undo()
+    shop.at(NOON + 7 * DAY + 2 * 60 * MINUTE)
+    assert shop.rows("SELECT count(*) FROM membership WHERE matched = 1") == [(0,)]
