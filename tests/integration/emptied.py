@@ -1,0 +1,47 @@
+"""A Shop as if nothing had happened yet: twenty times faster than making another one."""
+
+from sqlalchemy import delete
+
+from connector.storage.tables import (
+    change,
+    counter,
+    cue,
+    dead_letter,
+    entity,
+    event,
+    identifier,
+    membership,
+    profile,
+    push,
+    refund,
+    seen,
+    shop_order,
+    sync_state,
+)
+from tests.conftest import NOON, Shop
+
+_HAPPENED = (
+    change,
+    counter,
+    cue,
+    dead_letter,
+    entity,
+    event,
+    identifier,
+    membership,
+    profile,
+    push,
+    refund,
+    seen,
+    shop_order,
+    sync_state,
+)
+
+
+def empty(shop: Shop) -> Shop:
+    """The shop without people, things and letters, at noon again; configuration and log stay."""
+    with shop.services.database.tx() as tx:
+        for table in _HAPPENED:
+            tx.execute(delete(table))
+    shop.time = NOON
+    return shop
