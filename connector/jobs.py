@@ -5,6 +5,7 @@ piece of work is one short transaction; deliveries and the clock are served in b
 """
 
 import hashlib
+import time
 from collections.abc import Mapping
 from dataclasses import asdict
 
@@ -29,7 +30,9 @@ RESYNC = ""
 
 _FILLED = "filled:"
 _SHOWN = "shown:"  # per destination: what decides which account and what it shows
-_PEOPLE = 2_000  # in one piece: with every one of them flipping, three destinations take about 0.3 s
+_PEOPLE = 2_000  # in the first piece: with every one of them flipping, three destinations take about 0.3 s
+_MOST_PEOPLE = 128_000
+_SHORT, _LONG = 0.1, 0.3  # seconds: a piece holds the write lock, and larger pieces cost less per person
 
 
 class Jobs:
@@ -98,13 +101,15 @@ class Jobs:
             return False
         removed = [segment for segment in pipeline.filling if segment not in pipeline.ruleset.conditions and segment]
         name = next(name for name in (*removed, *pipeline.ruleset.conditions, RESYNC) if name in pipeline.filling)
+        started = time.perf_counter()
         with self._database.tx() as tx:
             if name == RESYNC:
                 done = self._resync(tx, pipeline, now)
             else:
-                progress = refill.step(tx, pipeline.ruleset, name, now, _PEOPLE)
+                progress = refill.step(tx, pipeline.ruleset, name, now, self._people)
                 pipeline.resync(tx, progress.flipped, now)
                 done = progress.done
+        self._people = _next_size(self._people, time.perf_counter() - started)
         if done:
             log.info("refill.finished", segment=name or "(desired states)")
             pipeline.filling -= {name}
@@ -112,7 +117,7 @@ class Jobs:
 
     def _resync(self, tx: Connection, pipeline: Pipeline, now: Millis) -> bool:
         row = tx.execute(select(refill_table).where(refill_table.c.segment == RESYNC)).one()
-        until = row.position + _PEOPLE
+        until = row.position + self._people
         people = select(profile.c.id).where(
             profile.c.id > row.position, profile.c.id <= until, profile.c.merged_into.is_(None)
         )
@@ -129,6 +134,13 @@ class Jobs:
         with self._database.read() as connection:
             rows = connection.execute(select(refill_table.c.segment).where(refill_table.c.finished_at.is_(None)))
             return frozenset(rows.scalars())
+
+
+def _next_size(people: int, seconds: float) -> int:
+    """How many people the next piece takes, after one of `people` took `seconds`."""
+    if seconds < _SHORT:
+        return min(people * 2, _MOST_PEOPLE)
+    return max(people // 2, 500) if seconds > _LONG else people
 
 
 def _rule_marks(pipeline: Pipeline) -> dict[str, str]:
