@@ -41,6 +41,7 @@ class Jobs:
     def __init__(self, database: Database) -> None:
         self._database = database
         self._planned = False
+        self._people = _PEOPLE
 
     def plan(self, pipeline: Pipeline, now: Millis) -> None:
         """Note what the configuration of `pipeline` needs done, and tell the line which segments are not filled."""
