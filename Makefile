@@ -1,5 +1,7 @@
 # Two commands for newcomers: `make demo` and `make test`. Both need Python 3.11 or newer and nothing else.
-PYTHON ?= $(shell command -v python3.13 || command -v python3.12 || command -v python3.11 || command -v python3)
+# The first Python that runs and is new enough: a name on the PATH may be a version manager's shim that starts nothing.
+PYTHON ?= $(shell for name in python3.13 python3.12 python3.11 python3; do \
+	$$name -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo $$name; break; }; done)
 BIN := .venv/bin
 
 .PHONY: demo test check format openapi clean
@@ -24,6 +26,7 @@ openapi: .venv/.installed
 	$(BIN)/python -m connector.web.openapi
 
 .venv/.created:
+	@test -n "$(PYTHON)" || { echo "StoreCue needs Python 3.11 or newer, and there is none on the PATH" >&2; exit 1; }
 	$(PYTHON) -m venv .venv
 	touch $@
 
