@@ -207,6 +207,25 @@ def export(data_dir: Path | None) -> None:
 
 
 @main.command()
+@click.option("--watch", is_flag=True, help="Stay, and follow the refills until they are done.")
+@_data
+def status(watch: bool, data_dir: Path | None) -> None:
+    """Show what waits, which segments are being refilled, and how the destinations stand."""
+    from connector import progress
+    from connector.reporting.status import status as read
+
+    with _services(data_dir) as services:
+
+        def look() -> dict[str, Any]:
+            names = list(services.configuration().destinations)
+            with services.database.read() as state, services.inbox.read() as inbox:
+                return read(state, inbox, names, clock.now())
+
+        click.echo(progress.lines(look()))
+        progress.refills(look, stay=watch)
+
+
+@main.command()
 @click.option("--config", "file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @_data
 def doctor(file: Path | None, data_dir: Path | None) -> None:

@@ -1,0 +1,43 @@
+"""What `storecue status` shows: lines on how things stand, and a bar for each segment that is being refilled."""
+
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+
+_LOOK_EVERY = 0.5  # seconds
+
+
+def lines(status: Mapping[str, Any]) -> str:
+    """How things stand, a line each. `status` is what reporting.status gives."""
+    found = [f"deliveries waiting: {status['lag']:,}"]
+    for destination in status["destinations"]:
+        line = f"{destination['name']}: {destination['state']}, {destination['pending']:,} contacts to push"
+        found.append(f"{line} ({destination['message']})" if destination["message"] else line)
+    found += [f"dead letters: {row['count']:,} {row['kind']}, {row['reason']}" for row in status["dead_letters"]]
+    if not status["refills"]:
+        found.append("no segment is being refilled")
+    return "\n".join(found)
+
+
+def refills(look: Callable[[], Mapping[str, Any]], *, stay: bool) -> None:
+    """Show a bar with the remaining time for each running refill; with `stay`, until none is left."""
+    running = look()["refills"]
+    if not running:
+        return
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns) as bars:
+        tasks: dict[str, TaskID] = {}
+        while running:
+            for refill in running:
+                name = refill["segment"]
+                if name not in tasks:
+                    tasks[name] = bars.add_task(name or "desired states", total=refill["last"])
+                bars.update(tasks[name], completed=refill["position"])
+            if not stay:
+                return
+            time.sleep(_LOOK_EVERY)
+            running = look()["refills"]
+            for name in tasks.keys() - {refill["segment"] for refill in running}:
+                bars.update(tasks[name], completed=bars.tasks[tasks[name]].total)

@@ -1,0 +1,43 @@
+"""`storecue status`: how things stand, and the bars of running refills."""
+
+from typing import Any
+
+from connector import progress
+
+
+def status(*refills: tuple[str, int, int]) -> dict[str, Any]:
+    return {
+        "lag": 1234,
+        "destinations": [
+            {"name": "klaviyo", "state": "unauthorized", "pending": 7, "message": "the key was refused"},
+            {"name": "hubspot", "state": "active", "pending": 0, "message": ""},
+        ],
+        "dead_letters": [{"kind": "delivery", "reason": "not_json", "count": 2}],
+        "refills": [{"segment": name, "position": done, "last": last} for name, done, last in refills],
+    }
+
+
+def test_a_line_for_each_thing_to_know() -> None:
+    assert progress.lines(status()).splitlines() == [
+        "deliveries waiting: 1,234",
+        "klaviyo: unauthorized, 7 contacts to push (the key was refused)",
+        "hubspot: active, 0 contacts to push",
+        "dead letters: 2 delivery, not_json",
+        "no segment is being refilled",
+    ]
+
+
+def test_the_bars_stay_until_the_last_refill_is_done(monkeypatch, capsys) -> None:  # type: ignore[no-untyped-def]
+    monkeypatch.setattr(progress.time, "sleep", lambda _seconds: None)
+    looks = iter([status(("vip", 10, 100), ("", 0, 100)), status(("", 50, 100)), status()])
+    progress.refills(lambda: next(looks), stay=True)
+    shown = capsys.readouterr().out
+    assert "vip" in shown
+    assert "desired states" in shown
+    assert "100/100" in shown
+    assert next(looks, None) is None, "it looked until nothing was left"
+
+
+def test_one_look_without_staying(capsys) -> None:  # type: ignore[no-untyped-def]
+    progress.refills(lambda: status(("vip", 10, 100)), stay=False)
+    assert "10/100" in capsys.readouterr().out
