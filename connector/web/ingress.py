@@ -57,7 +57,7 @@ def _body(environ: Environ, limit: int) -> bytes:
     read: Callable[[int], bytes] = environ["wsgi.input"].read
     announced = environ.get("CONTENT_LENGTH") or ""
     if announced:
-        if not announced.isdigit():
+        if not (announced.isascii() and announced.isdigit()):
             raise RejectedDelivery("Content-Length is not a number", status=400, reason="bad_length")
         if int(announced) > limit:
             raise too_large(limit)
