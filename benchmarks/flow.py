@@ -30,7 +30,7 @@ import orjson
 import psutil
 
 from adapters.destination import SystemClock
-from benchmarks.ingest import CONNECTIONS, free_port, load, sign
+from benchmarks.ingest import free_port, load, sign
 from benchmarks.rules import FIELDS, HEAD, SEGMENTS
 from connector import clock
 from connector.simulator import bodies
@@ -243,7 +243,8 @@ if (!good) return [answer, null];
 const order = JSON.parse(msg.payload.toString());
 const call = {
   url: '%s/api/profile-import', method: 'POST',
-  headers: {'Authorization': 'Klaviyo-API-Key %s', 'revision': '2026-07-15', 'Content-Type': 'application/vnd.api+json'},
+  headers: {'Authorization': 'Klaviyo-API-Key %s', 'revision': '2026-07-15',
+    'Content-Type': 'application/vnd.api+json'},
   payload: JSON.stringify({data: {type: 'profile', attributes: {email: order.email,
     properties: {last_order: order.name, total: Number(order.total_price)}}}}),
 };
