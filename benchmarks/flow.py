@@ -235,21 +235,24 @@ def red(folder: Path, address: str, installed: Path) -> Iterator[tuple]:  # type
 
 
 def node_red_flow(address: str) -> list[dict]:  # type: ignore[type-arg]
-    check = """
+    check = (
+        f"const address = '{address}', key = '{KEY}';"
+        + """
 const wanted = crypto.createHmac('sha256', 'hush').update(msg.payload).digest('base64');
 const good = wanted === msg.req.headers['x-shopify-hmac-sha256'];
 const answer = {req: msg.req, res: msg.res, statusCode: good ? 200 : 401, payload: {ok: good}};
 if (!good) return [answer, null];
 const order = JSON.parse(msg.payload.toString());
 const call = {
-  url: '%s/api/profile-import', method: 'POST',
-  headers: {'Authorization': 'Klaviyo-API-Key %s', 'revision': '2026-07-15',
+  url: address + '/api/profile-import', method: 'POST',
+  headers: {'Authorization': 'Klaviyo-API-Key ' + key, 'revision': '2026-07-15',
     'Content-Type': 'application/vnd.api+json'},
   payload: JSON.stringify({data: {type: 'profile', attributes: {email: order.email,
     properties: {last_order: order.name, total: Number(order.total_price)}}}}),
 };
 return [answer, call];
-""" % (address, KEY)
+"""
+    )
     return [
         {"id": "tab", "type": "tab", "label": "shop"},
         {
