@@ -7,7 +7,7 @@ webhook is then mostly that of parsing it.
 import itertools
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from random import randrange
 from typing import Any
@@ -18,7 +18,7 @@ import structlog
 from sqlalchemy import Connection
 
 from connector.clock import DAY, Millis
-from connector.domain import Configuration, Delivery, Entity, Identifier, Json, Normalised
+from connector.domain import Configuration, Delivery, Entity, Event, Identifier, Json, Normalised
 from connector.errors import UnprocessableEvent
 from connector.inbox import deliveries
 from connector.ports import Rec, Source
@@ -85,6 +85,7 @@ class Pipeline:
         persons = self._load(tx, people, batch, now)
         self._store_things(tx, meant, batch)
         self._store_events(tx, meant, batch)
+        self._place_waiting(tx, meant, now)
         self._apply_consent(meant, persons, batch, now)
         self._compute_traits(tx, persons, batch, now)
         store.save(tx, persons.values(), now)
@@ -155,6 +156,9 @@ class Pipeline:
                     if entity.kind == "order":
                         by_order[source, entity.id] = person
         for one in meant:
+            if one.person is None and one.normalised.order_ref is not None:
+                # A refund may have come before its order and still be in the same batch.
+                one.person = by_order.get((one.delivery.source, one.normalised.order_ref))
             if one.person is not None:
                 one.person = people.find(one.person)
                 batch.touched.add(one.person)
@@ -290,21 +294,48 @@ class Pipeline:
             if one.person is None:
                 continue
             for event in one.normalised.events:
-                rows.append(
-                    {
-                        "profile_id": one.person,
-                        "at": event.at,
-                        "id": event.id,
-                        "name": event.name,
-                        "day": self._day(event.at),
-                        "properties": orjson.dumps(event.properties).decode(),
-                        "source": one.delivery.source,
-                    }
-                )
+                rows.append(self._event_row(one.person, one.delivery.source, event))
                 if event.name == "Product Viewed":
                     batch.parts["views"].add(one.person)
                 log.debug("event.stored", delivery=one.delivery.id, event_id=event.id, profile=one.person)
         store.add_events(tx, rows)
+
+    def _place_waiting(self, tx: Connection, meant: Sequence[Meant], now: Millis) -> None:
+        """Events that had waited for an order which says only now whose it is: a refund or an edit names its order
+        alone, and may come before it. Events that still have nobody are put among those that wait."""
+        buyers: dict[str, dict[str, int]] = defaultdict(dict)
+        nobodys: dict[str, dict[str, list[dict[str, Any]]]] = defaultdict(lambda: defaultdict(list))
+        for one in meant:
+            if one.person is None and one.normalised.order_ref is not None:
+                nobodys[one.delivery.source][one.normalised.order_ref] += map(asdict, one.normalised.events)
+            elif one.person is not None:
+                orders = (entity.id for entity in one.normalised.entities if entity.kind == "order")
+                buyers[one.delivery.source].update(dict.fromkeys(orders, one.person))
+        rows = []
+        for source in buyers.keys() | nobodys.keys():
+            known = store.waiting_events(tx, source, buyers[source].keys() | nobodys[source].keys())
+            rows += [
+                self._event_row(person, source, Event(**event))
+                for order, person in buyers[source].items()
+                for event in known.get(order, ())
+            ]
+            left: dict[str, list[dict[str, Any]]] = {order: [] for order in known.keys() & buyers[source].keys()}
+            for order, events in nobodys[source].items():
+                left[order] = list({event["id"]: event for event in (*events, *known.get(order, ()))}.values())
+            if left:
+                store.keep_waiting(tx, source, left, now)
+        store.add_events(tx, rows)
+
+    def _event_row(self, person: int, source: str, event: Event) -> dict[str, Any]:
+        return {
+            "profile_id": person,
+            "at": event.at,
+            "id": event.id,
+            "name": event.name,
+            "day": self._day(event.at),
+            "properties": orjson.dumps(event.properties).decode(),
+            "source": source,
+        }
 
     def _apply_consent(self, meant: Sequence[Meant], persons: Mapping[int, Person], batch: Batch, now: Millis) -> None:
         for one in meant:

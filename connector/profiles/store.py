@@ -197,6 +197,46 @@ def add_changes(tx: Connection, rows: Sequence[Row]) -> None:
         tx.execute(_CHANGE, rows)
 
 
+# --- events whose person is not known yet ----------------------------------------------------------------------------
+
+_WAITS = "order_events"
+"""The kind of entity that keeps events of an order before the order has said whose it is. Its id is the order's."""
+
+_WAITING = select(entity.c.id, entity.c.data).where(
+    entity.c.source == bindparam("source_"),
+    entity.c.kind == _WAITS,
+    entity.c.id.in_(bindparam("ids", expanding=True)),
+)
+
+
+def waiting_events(connection: Connection, source: str, orders: Iterable[str]) -> dict[str, list[Row]]:
+    """Order id -> the events that wait for its buyer: {id, name, at, properties}."""
+    found = connection.execute(_WAITING, {"source_": source, "ids": sorted(orders)})
+    return {order: orjson.loads(data) for order, data in found}
+
+
+def keep_waiting(tx: Connection, source: str, events: Mapping[str, list[Row]], now: Millis) -> None:
+    """Let these events wait, instead of what waited for these orders; an empty list waits no more."""
+    tx.execute(
+        delete(entity).where(entity.c.source == source, entity.c.kind == _WAITS, entity.c.id.in_(sorted(events)))
+    )
+    rows = [
+        {
+            "source": source,
+            "kind": _WAITS,
+            "id": order,
+            "profile_id": None,
+            "updated_at": now,
+            "deleted": 0,
+            "data": orjson.dumps(waiting).decode(),
+        }
+        for order, waiting in events.items()
+        if waiting
+    ]
+    if rows:
+        tx.execute(insert(entity), rows)
+
+
 _RANKED = (
     select(
         event.c.profile_id,
