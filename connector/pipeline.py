@@ -232,6 +232,8 @@ class Pipeline:
                         batch.parts[name].add(one.person)
             if one.normalised.tag_changes:
                 customers.append((one, None))
+                if one.person is not None:
+                    batch.parts["customer"].add(one.person)
         entities += self._customer_rows(tx, customers)
         store.put_entities(tx, entities)
         store.put_orders(tx, orders)
