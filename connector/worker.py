@@ -43,6 +43,7 @@ class Worker:
         self._looked_at = float("-inf")
         self._pushers: dict[str, tuple[Pusher, threading.Event, threading.Thread | None]] = {}
         self._singly = 0  # records still to be taken one by one, after a batch that failed
+        self._taken: Rec | None = None  # the first record of the batch under way
         self.jobs = Jobs(services.database)
         self.housekeeping = Housekeeping(services)
         self.pipeline: Pipeline
@@ -108,48 +109,55 @@ class Worker:
                 self._singly = _BATCH
                 return 1
             log.exception("worker.record_failed")
-            return run_once(services.database, services.log, self._bury(error), limit=1)
+            return run_once(services.database, services.log, self._bury(error, self._taken), limit=1)
         if self._singly and done:
             self._singly -= 1
         return done
 
     def _handle(self, tx: Connection, records: Sequence[Rec]) -> None:
+        self._taken = records[0]
         self.pipeline.handle(tx, records, self.now())
 
-    def _bury(self, fault: Exception) -> Callable[[Connection, Sequence[Rec]], None]:
-        """A handler that puts a record which breaks us among the dead letters."""
+    def _bury(self, fault: Exception, broken: Rec | None) -> Callable[[Connection, Sequence[Rec]], None]:
+        """A handler that puts the record which broke us among the dead letters; any other is worked on as ever, because
+        another worker may have buried the broken one meanwhile."""
         error = UnprocessableEvent(f"{type(fault).__name__}: {fault}", reason="failed")
 
         def bury(tx: Connection, records: Sequence[Rec]) -> None:
-            deliveries.add_dead_letters(tx, [(record, error) for record in records], self.now())
+            if records[0] == broken:
+                deliveries.add_dead_letters(tx, [(records[0], error)], self.now())
+            else:
+                self._handle(tx, records)
 
         return bury
 
     def _mind_clock(self) -> int:
-        now = self.now()
         with self.services.database.read() as connection:
-            due = segment_store.due(connection, now, _DUE)
+            due = segment_store.due(connection, self.now(), _DUE)
         if due:
+            # The clock is asked again under the lock: another worker may have been a little later already, and an earlier
+            # instant would bring back what has lapsed.
             try:
                 with self.services.database.tx() as tx:
-                    self.pipeline.tick(tx, due, now)
+                    self.pipeline.tick(tx, due, self.now())
             except OperationalError:
                 raise
             except Exception:
-                self._mind_singly(due, now)
+                self._mind_singly(due)
         return len(due)
 
-    def _mind_singly(self, due: Sequence[int], now: Millis) -> None:
+    def _mind_singly(self, due: Sequence[int]) -> None:
         """Decide for one person after the other, because one of them breaks us: that one waits, and holds up nobody."""
         for person in due:
             try:
                 with self.services.database.tx() as tx:
-                    self.pipeline.tick(tx, [person], now)
+                    self.pipeline.tick(tx, [person], self.now())
             except OperationalError:
                 raise
             except Exception:
                 log.exception("worker.profile_failed", profile=person)
                 with self.services.database.tx() as tx:
+                    now = self.now()
                     segment_store.postpone(tx, person, now, now + _BROKEN_WAITS)
 
     # --- configuration -----------------------------------------------------------------------------------------------

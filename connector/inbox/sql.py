@@ -235,9 +235,10 @@ class SqlLog:
         return (part, records) if records else None
 
     def rewind(self, part: int, pos: int) -> None:
-        """The next batch of `part` starts at `pos`."""
+        """The next batch is one of `part` and starts at `pos`: what failed there is looked at before anything else."""
         if self._next is not None:
             self._next[part] = pos
+        self._turn = part
         self._version = -1
 
     def done(self, part: int, pos: int) -> None:

@@ -89,7 +89,7 @@ def tie(tx: Connection, ties: Mapping[Identifier, int], source_of: Mapping[Ident
 # --- people ----------------------------------------------------------------------------------------------------------
 
 _PEOPLE = select(profile.c.id, profile.c.traits, profile.c.consent, profile.c.email).where(
-    profile.c.id.in_(bindparam("people", expanding=True))
+    profile.c.id.in_(bindparam("people", expanding=True)), profile.c.merged_into.is_(None)
 )
 _UPDATE = (
     update(profile)
@@ -104,6 +104,7 @@ _UPDATE = (
 
 
 def load(connection: Connection, people: Iterable[int]) -> dict[int, Person]:
+    """These people, without those who have become part of another."""
     return {
         id_: Person(id_, orjson.loads(traits), orjson.loads(consent), email)
         for id_, traits, consent, email in connection.execute(_PEOPLE, {"people": sorted(people)})

@@ -77,7 +77,10 @@ def step(tx: Connection, ruleset: RuleSet, segment: str, now: Millis, size: int)
 
     Without a rule (a removed segment) its rows of the range go.
     """
-    position, last = tx.execute(text(_PROGRESS), {"segment": segment}).one()
+    found = tx.execute(text(_PROGRESS), {"segment": segment}).first()
+    if found is None:
+        return Progress(0, 0, True, [])  # a removed segment, and another worker has finished it
+    position, last = found
     hi = min(position + size, last)
     where = {"segment": segment, "lo": position, "hi": hi}
     condition = ruleset.conditions.get(segment)
