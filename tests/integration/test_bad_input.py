@@ -13,9 +13,11 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from sqlalchemy.exc import IntegrityError, OperationalError
 from werkzeug.test import Client, EnvironBuilder, TestResponse, run_wsgi_app
 
 from connector.app import create_app
+from connector.pipeline import Pipeline
 from connector.sources.shopify.topics import TOPICS
 from connector.web import current
 from connector.web.ingress import Ingress
@@ -232,6 +234,44 @@ def test_what_cannot_be_used_is_a_dead_letter_with_its_reason(shop: Shop, client
     shop.work()
     assert shop.rows("SELECT reason, state, body FROM dead_letter") == [(reason, "open", body)]
     assert shop.rows("SELECT id FROM shop_order") == [("2001",)]
+
+
+@pytest.mark.parametrize("fault", ["value", "row"])
+def test_a_record_that_the_line_trips_over_is_buried_alone(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch, fault: str
+) -> None:
+    faults: dict[str, Exception] = {
+        "value": ValueError("boom"),
+        "row": IntegrityError("INSERT", {}, Exception("UNIQUE constraint failed")),
+    }
+    real = Pipeline._store_events
+
+    def trips(self: Pipeline, tx: Any, meant: Any, batch: Any) -> None:
+        if any(one.delivery.id == "bad" for one in meant):
+            raise faults[fault]
+        real(self, tx, meant, batch)
+
+    monkeypatch.setattr(Pipeline, "_store_events", trips)
+    for number in range(5):
+        shop.deliver("orders/create", order(1000 + number), id="bad" if number == 2 else f"{fault}-{number}")
+    shop.work()
+    assert shop.rows("SELECT count(*) FROM shop_order") == [(4,)]
+    assert shop.rows("SELECT reference, reason FROM dead_letter") == [("bad", "failed")]
+
+
+def test_a_fault_of_the_disk_is_nobodys_dead_letter(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: Any) -> None:
+        raise OperationalError("INSERT", {}, Exception("database or disk is full"))
+
+    shop.deliver("orders/create", order())
+    with monkeypatch.context() as patched:
+        patched.setattr(Pipeline, "_store_events", full)
+        for _ in range(3):
+            with pytest.raises(OperationalError):
+                shop.work()
+    shop.work()
+    assert shop.rows("SELECT count(*) FROM shop_order") == [(1,)]
+    assert shop.rows("SELECT count(*) FROM dead_letter") == [(0,)]
 
 
 # --- taken, odd, and usable -------------------------------------------------------------------------------------------
