@@ -135,8 +135,8 @@ class Worker:
         with self.services.database.read() as connection:
             due = segment_store.due(connection, self.now(), _DUE)
         if due:
-            # The clock is asked again under the lock: another worker may have been a little later already, and an earlier
-            # instant would bring back what has lapsed.
+            # The clock is asked again under the lock: another worker may have been a little later already, and an
+            # earlier instant would bring back what has lapsed.
             try:
                 with self.services.database.tx() as tx:
                     self.pipeline.tick(tx, due, self.now())
