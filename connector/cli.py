@@ -1,6 +1,5 @@
 """The command `storecue`. Each command imports what it needs when it runs, so that `--help` is quick."""
 
-import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -94,10 +93,10 @@ def _prepare(data_dir: Path | None, host: str | None, port: int | None, file: Pa
     applied."""
     try:
         if file is not None:
-            click.echo(_apply(data_dir, file))
+            _apply(data_dir, file)
         else:
-            with _services(data_dir):
-                pass
+            with _services(data_dir) as services:
+                _warn_of_secrets(services, services.configuration())
         return _settings(data_dir=data_dir, host=host, port=port)
     except ConnectorError as error:
         click.echo(f"storecue: {error.message}", err=True)
@@ -112,9 +111,7 @@ def web(data_dir: Path | None, host: str | None, port: int | None) -> None:
     """Run the web server alone."""
     from connector import serve
 
-    settings = _settings(data_dir=data_dir, host=host, port=port)
-    os.environ.update(serve.environment(settings))
-    serve.web(settings.host, settings.port)
+    serve.web_alone(lambda: _prepare(data_dir, host, port, None))
 
 
 @main.command()
@@ -176,8 +173,10 @@ def plan(file: Path, data_dir: Path | None) -> None:
     from connector.config import store
     from connector.config.plan import render
 
+    wanted = _read(file)
     with _services(data_dir) as services:
-        click.echo(render(store.plan(services.database, services.vault, _read(file))))
+        click.echo(render(store.plan(services.database, services.vault, wanted)))
+        _warn_of_secrets(services, wanted)
 
 
 @main.command()
@@ -185,15 +184,31 @@ def plan(file: Path, data_dir: Path | None) -> None:
 @_data
 def apply(file: Path, data_dir: Path | None) -> None:
     """Make storecue.yaml the configuration in force. Running processes take it up within a second."""
-    click.echo(_apply(data_dir, file))
+    _apply(data_dir, file)
 
 
-def _apply(data_dir: Path | None, file: Path) -> str:
+def _apply(data_dir: Path | None, file: Path) -> None:
     from connector.config import store
     from connector.config.plan import render
 
+    wanted = _read(file)
     with _services(data_dir) as services:
-        return render(store.apply(services.database, services.vault, _read(file), clock.now()))
+        changes = store.apply(services.database, services.vault, wanted, clock.now())
+        click.echo(render(changes))
+        if changes:
+            click.echo(f"Applied as version {services.configuration().version}.")
+        _warn_of_secrets(services, wanted)
+
+
+def _warn_of_secrets(services: "Services", configuration: "Configuration") -> None:
+    """A line for each secret that cannot be read here: the configuration is right, this process's surroundings not."""
+    from connector.config.sealing import secrets_of
+
+    for place, secret in secrets_of(configuration):
+        try:
+            services.vault.resolve(secret)
+        except ConnectorError as error:
+            click.echo(f"storecue: warning: {place}: {error.message}", err=True)
 
 
 @main.command()

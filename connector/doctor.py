@@ -396,7 +396,10 @@ def _sound(name: str, path: Path, database: Database) -> Check:
             faults = _pragma(connection, "quick_check(3)")
             mode = _pragma(connection, "journal_mode")
     except _UNREADABLE as error:
-        return Check(name, False, f"{path} cannot be read ({_cause(error)})", fix)
+        cause = _cause(error)
+        if "readonly" in cause or "unable to open" in cause:  # a right that is missing, not a damage
+            fix = f"give the user that runs StoreCue the right to write to {path} and to the folder it is in"
+        return Check(name, False, f"{path} cannot be read ({cause})", fix)
     if faults != ["ok"]:
         return Check(name, False, f"{path} is damaged: {'; '.join(faults)}", fix)
     if mode != ["wal"]:

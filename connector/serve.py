@@ -6,6 +6,7 @@ The process that minds the others imports next to nothing: what it does not load
 import multiprocessing
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -16,6 +17,8 @@ from types import FrameType
 from typing import TYPE_CHECKING
 
 import click
+
+from connector.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication
@@ -38,7 +41,29 @@ def application(settings: "Settings") -> "WSGIApplication":
     return Ingress(app.wsgi_app, of(app).receiver)
 
 
-def web(host: str, port: int) -> None:
+def listening_address(host: str, port: int) -> str:
+    """The literal address to listen on, which nobody else listens on yet. ConfigurationError otherwise.
+
+    Asked before anything starts: the server itself would share the port with a second one of its kind, and requests
+    would go to either.
+    """
+    try:
+        family, _, _, _, found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
+    except (OSError, UnicodeError):
+        raise ConfigurationError(f"{host} is no address; give --host or STORECUE_HOST one of this machine") from None
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as servers do: a closed one leaves traces
+        try:
+            probe.bind(found)
+        except OSError as error:
+            raise ConfigurationError(
+                f"cannot listen on {host}:{port} ({error.strerror}); choose another with --host and --port, or with "
+                "STORECUE_HOST and STORECUE_PORT, or stop what listens there"
+            ) from None
+    return str(found[0])
+
+
+def web(address: str, port: int) -> None:
     """Serve until SIGTERM or SIGINT; requests under way are answered first. The environment has the other settings."""
     from granian import Granian
     from granian.constants import HTTPModes, Interfaces
@@ -46,7 +71,7 @@ def web(host: str, port: int) -> None:
 
     server = Granian(
         target="storecue",
-        address=host,
+        address=address,
         port=port,
         interface=Interfaces.WSGI,
         http=HTTPModes.http1,
@@ -139,7 +164,23 @@ class Minder:
 
 
 def up(prepare: "Callable[[], Settings]") -> None:
-    """Web server and worker together until SIGTERM or SIGINT, after `prepare` has opened the data.
+    """Web server and worker together until SIGTERM or SIGINT, after `prepare` has opened the data."""
+    address, port = _prepared(prepare)
+    minder = Minder()
+    minder.start()
+    try:
+        web(address, port)
+    finally:
+        minder.stop()
+
+
+def web_alone(prepare: "Callable[[], Settings]") -> None:
+    """The web server until SIGTERM or SIGINT, after `prepare` has opened the data."""
+    web(*_prepared(prepare))
+
+
+def _prepared(prepare: "Callable[[], Settings]") -> tuple[str, int]:
+    """The address and port to listen on; the environment has the other settings from here on.
 
     `prepare` runs in a process of its own, so that what only it needs does not stay in the memory of the server.
     """
@@ -151,13 +192,9 @@ def up(prepare: "Callable[[], Settings]") -> None:
         raise SystemExit(preparing.exitcode)
     host, port, variables = receiving.recv()
     os.environ.update(variables)
-    minder = Minder()
-    minder.start()
-    click.echo(f"StoreCue listens on http://{host}:{port}", err=True)
-    try:
-        web(host, port)
-    finally:
-        minder.stop()
+    address = listening_address(host, port)
+    click.echo(f"StoreCue listens on http://{f'[{host}]' if ':' in host else host}:{port}", err=True)
+    return address, port
 
 
 def _prepare(prepare: "Callable[[], Settings]", sending: Connection) -> None:

@@ -40,7 +40,10 @@ class Services:
         try:
             settings.data_dir.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise ConfigurationError(f"the data directory {settings.data_dir} cannot be made: {error}") from error
+            raise ConfigurationError(
+                f"the data directory {settings.data_dir} cannot be made ({error.strerror}); give the user that runs "
+                "StoreCue the right to, or name another with --data or STORECUE_DATA"
+            ) from error
         self.database = Database(settings.database_url)
         self.inbox = Database(settings.inbox_url)
         try:
@@ -48,7 +51,9 @@ class Services:
             self.log = SqlLog(self.inbox, settings.partitions, lambda: positions(self.database))
             self.log.create()
         except DatabaseError as error:
-            raise ConfigurationError(f"the database in {settings.data_dir} cannot be opened: {error.orig}") from error
+            raise ConfigurationError(
+                f"the database in {settings.data_dir} cannot be opened: {error.orig}; `storecue doctor` says what to do"
+            ) from error
         self.vault: Vault = configuration_store.open_vault(self.database, settings)
         self.source_kinds: Mapping[str, Source] = SOURCES
         self._lock = threading.Lock()

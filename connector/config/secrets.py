@@ -17,6 +17,7 @@ FILE = "file:"
 ENCRYPTED = "enc:"
 
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_SHELL_VARIABLE = re.compile(r"\$\{?[A-Z_][A-Z0-9_]*\}?")
 _KEY_CHECK = "storecue"
 
 
@@ -36,6 +37,8 @@ def fault_of(secret: str) -> str | None:
         return "env: must be followed by the name of an environment variable, such as env:SHOPIFY_SECRET"
     if secret.startswith(FILE) and not secret.removeprefix(FILE).strip():
         return "file: must be followed by a path, such as file:/run/secrets/shopify"
+    if _SHELL_VARIABLE.fullmatch(secret):
+        return "is written as in a shell, and would be taken as it stands; write env: and the variable's name"
     if not secret.strip():
         return "is empty; write env:NAME or file:PATH, which say where the secret is"
     return None
