@@ -7,9 +7,10 @@ from connector.clock import Millis
 from connector.domain import Entity, Event, Identifier, Json, Normalised
 from connector.errors import UnprocessableEvent
 from connector.sources.contacts import read_email, read_phone
+from connector.sources.documents import known
 from connector.sources.shopify import customers
 from connector.sources.shopify.arrival import Arrival, is_stub
-from connector.sources.shopify.line_items import add_up, items, known, products
+from connector.sources.shopify.line_items import add_up, items, products
 from connector.sources.shopify.orders import coupon_of, shipping_of
 from connector.sources.shopify.schemas import CART, CHECKOUT
 

@@ -4,8 +4,8 @@ from typing import Any
 from urllib.parse import quote
 
 from connector.domain import Entity, Json, Normalised
+from connector.sources.documents import known
 from connector.sources.shopify.arrival import Arrival, is_stub, record_id
-from connector.sources.shopify.line_items import known
 from connector.sources.shopify.schemas import COLLECTION, PRODUCT, SHOP
 
 

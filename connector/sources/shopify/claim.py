@@ -6,12 +6,12 @@ speed, never meaning: a key found in the wrong place costs nothing but that. The
 
 import re
 from collections.abc import Iterator
-from hashlib import blake2b
 from typing import NamedTuple
 
 from connector.domain import RawRequest
 from connector.errors import RejectedDelivery
 from connector.ports import Claim
+from connector.sources.filing import delivery_id, email_key
 
 _KEPT = (
     "shopify-topic",
@@ -26,7 +26,6 @@ _KEPT = (
     "shopify-resource-id",
 )
 _TOPIC = re.compile(r"[A-Za-z0-9_./-]{1,100}")
-_LONGEST_ID = 200
 
 
 class _Search(NamedTuple):
@@ -89,14 +88,8 @@ def claim(request: RawRequest) -> Claim:
         topic = f"{topic}/{action}"
         if not _TOPIC.fullmatch(topic):
             raise RejectedDelivery("the shopify-action header is not an action", reason="missing_topic")
-    id_ = request.headers.get("x-shopify-webhook-id") or request.headers.get("shopify-webhook-id") or ""
-    id_ = id_.strip()
-    if not id_ or len(id_) > _LONGEST_ID:
-        # Without an id of the sender's, the same words on the same topic are the same delivery.
-        digest = blake2b(id_.encode("utf-8", "replace"), digest_size=16)
-        digest.update(topic.encode())
-        digest.update(request.body)
-        id_ = f"body:{digest.hexdigest()}"
+    stated = request.headers.get("x-shopify-webhook-id") or request.headers.get("shopify-webhook-id")
+    id_ = delivery_id(stated, topic, request.body)
     return Claim(id_, topic, customer_key(topic, request.body) or f"delivery:{id_}", headers)
 
 
@@ -107,8 +100,7 @@ def customer_key(topic: str, body: bytes) -> str | None:
         if found is None:
             continue
         if search.kind == "email":
-            # Keys are stored and logged: no address in them.
-            return f"email:{blake2b(found.lower(), digest_size=12).hexdigest()}"
+            return email_key(found)
         return f"{search.kind}:{found.decode('utf-8', 'replace')}"
     return None
 

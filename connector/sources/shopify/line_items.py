@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from connector.domain import Json
+from connector.sources.documents import known
 
 
 def products(lines: Iterable[Mapping[str, Any]] | None) -> list[dict[str, Json]]:
@@ -52,8 +53,3 @@ def in_shop_currency(document: Mapping[str, Any], name: str) -> float | None:
 def add_up(amounts: Iterable[float | None]) -> float:
     """The sum in major units, without the dust of binary fractions (no currency has more than 3 decimals)."""
     return round(math.fsum(amount for amount in amounts if amount is not None), 3)
-
-
-def known(**values: Json) -> dict[str, Json]:
-    """The values that say something: null and the empty text are left out."""
-    return {name: value for name, value in values.items() if value is not None and value != ""}

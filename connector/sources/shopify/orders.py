@@ -12,9 +12,10 @@ from connector.clock import Millis
 from connector.domain import Entity, Event, Identifier, Json, Normalised
 from connector.errors import UnprocessableEvent
 from connector.sources.contacts import read_email, read_phone
+from connector.sources.documents import known
 from connector.sources.shopify import customers
 from connector.sources.shopify.arrival import Arrival, is_stub, record_id
-from connector.sources.shopify.line_items import add_up, in_shop_currency, known, product, products
+from connector.sources.shopify.line_items import add_up, in_shop_currency, product, products
 from connector.sources.shopify.schemas import ORDER, ORDER_EDIT, REFUND
 
 _FAILED = {"failure", "error"}

@@ -14,10 +14,10 @@ from connector.clock import Millis
 from connector.domain import Event, Identifier, Json, Normalised
 from connector.errors import UnprocessableEvent
 from connector.sources.contacts import read_email, read_phone
+from connector.sources.documents import known
 from connector.sources.fields import Part, Parts, Reader, Value, instant, money, text, token_text, whole
 from connector.sources.shopify.arrival import Arrival
 from connector.sources.shopify.carts import cart_total, checkout_started
-from connector.sources.shopify.line_items import known
 from connector.sources.shopify.schemas import MOST_PRODUCTS
 from connector.sources.shopify.values import id_
 
