@@ -54,6 +54,8 @@ class Batch:
     parts: dict[str, set[int]] = field(default_factory=lambda: defaultdict(set))
     loud: set[int] = field(default_factory=set)
     changes: list[dict[str, Any]] = field(default_factory=list)
+    buyers: dict[tuple[str, str], set[int]] = field(default_factory=lambda: defaultdict(set))
+    """Order (source, id) -> everybody who is or was said to have bought it: one, unless the shop gave it away."""
 
 
 class Pipeline:
@@ -85,6 +87,7 @@ class Pipeline:
         persons = self._load(tx, people, batch, now)
         self._store_things(tx, meant, batch)
         self._store_events(tx, meant, batch)
+        self._give_orders(tx, batch)
         self._place_waiting(tx, meant, now)
         self._apply_consent(meant, persons, batch, now)
         self._compute_traits(tx, persons, batch, now)
@@ -138,7 +141,8 @@ class Pipeline:
         known = store.holders(tx, wanted)
         people = People(known, store.held(tx, set(known.values())), store.next_id(tx))
         source_of: dict[Identifier, str] = {}
-        by_order = self._order_owners(tx, meant)
+        stored = self._order_owners(tx, meant)
+        by_order = dict(stored)
         for one in meant:
             normalised, source = one.normalised, one.delivery.source
             person = people.resolve(
@@ -161,16 +165,30 @@ class Pipeline:
                 one.person = by_order.get((one.delivery.source, one.normalised.order_ref))
             if one.person is not None:
                 one.person = people.find(one.person)
-                batch.touched.add(one.person)
+                concerned = {one.person} | self._buyers(one, stored, people, batch)
+                batch.touched |= concerned
                 if one.delivery.headers.get(deliveries.REPLAY) != "quiet":
-                    batch.loud.add(one.person)
+                    batch.loud |= concerned
         store.tie(tx, {one: people.find(person) for one, person in people.tied.items()}, source_of, now)
         return people
+
+    @staticmethod
+    def _buyers(one: Meant, stored: Mapping[tuple[str, str], int], people: People, batch: Batch) -> set[int]:
+        """The buyers on record of the orders in a delivery, noted with the one whom it names."""
+        found = set()
+        for entity in one.normalised.entities:
+            if entity.kind == "order" and one.person is not None:
+                key = (one.delivery.source, entity.id)
+                batch.buyers[key].add(one.person)
+                if (before := stored.get(key)) is not None:
+                    found.add(people.find(before))
+                batch.buyers[key] |= found
+        return found
 
     def _order_owners(self, tx: Connection, meant: Sequence[Meant]) -> dict[tuple[str, str], int]:
         wanted: dict[str, set[str]] = defaultdict(set)
         for one in meant:
-            if one.normalised.order_ref is not None and not one.normalised.identifiers:
+            if one.normalised.order_ref is not None:
                 wanted[one.delivery.source].add(one.normalised.order_ref)
         return {
             (source, id_): person
@@ -223,7 +241,7 @@ class Pipeline:
                 elif entity.kind != "order":
                     entities.append(_entity_row(source, entity, one.person))
                 elif entity.deleted:
-                    deleted.append({"source_": source, "id_": entity.id, "at_": entity.updated_at})
+                    deleted.append({"source": source, "id": entity.id, "at": entity.updated_at})
                 else:
                     orders.append(self._order_row(source, entity, one.person))
                     settle.add((source, entity.id))
@@ -301,6 +319,17 @@ class Pipeline:
                     batch.parts["views"].add(one.person)
                 log.debug("event.stored", delivery=one.delivery.id, event_id=event.id, profile=one.person)
         store.add_events(tx, rows)
+
+    def _give_orders(self, tx: Connection, batch: Batch) -> None:
+        """What happened to an order goes with it when the shop gives it to another customer."""
+        given = {key: people for key, people in batch.buyers.items() if len(people) > 1}
+        for source, id_ in given:
+            owner = store.order_owners(tx, source, [id_])[id_]
+            for person in given[source, id_]:
+                batch.parts["orders"].add(person)
+                batch.parts["carts"].add(person)
+                if person != owner:
+                    store.give_events(tx, source, id_, person, owner)
 
     def _place_waiting(self, tx: Connection, meant: Sequence[Meant], now: Millis) -> None:
         """Events that had waited for an order which says only now whose it is: a refund or an edit names its order

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import orjson
-from sqlalchemy import Connection, bindparam, delete, func, insert, literal, select, update
+from sqlalchemy import Connection, bindparam, case, delete, func, insert, literal, select, update
 from sqlalchemy.dialects.sqlite import insert as upsert
 
 from connector.clock import Millis
@@ -193,6 +193,14 @@ def add_events(tx: Connection, rows: Sequence[Row]) -> None:
         tx.execute(_EVENT, rows)
 
 
+def give_events(tx: Connection, source: str, order: str, giver: int, taker: int) -> None:
+    """Move the events of an order from one person to another."""
+    of_order = func.json_extract(event.c.properties, "$.order_id") == order
+    tx.execute(
+        update(event).where(event.c.profile_id == giver, event.c.source == source, of_order).values(profile_id=taker)
+    )
+
+
 def add_changes(tx: Connection, rows: Sequence[Row]) -> None:
     if rows:
         tx.execute(_CHANGE, rows)
@@ -283,7 +291,12 @@ _ORDER = _ORDER.on_conflict_do_update(
     index_elements=["source", "id"],
     set_={
         "profile_id": func.coalesce(_ORDER.excluded.profile_id, shop_order.c.profile_id),
-        **{name: _ORDER.excluded[name] for name in ("updated_at", "placed_at", "total", "counts", "data")},
+        **{name: _ORDER.excluded[name] for name in ("updated_at", "placed_at", "total", "data")},
+        # Of two versions of one instant, the one in which the order is cancelled is the later one.
+        "counts": case(
+            (_ORDER.excluded.updated_at > shop_order.c.updated_at, _ORDER.excluded.counts),
+            else_=func.min(_ORDER.excluded.counts, shop_order.c.counts),
+        ),
     },
     where=_ORDER.excluded.updated_at >= shop_order.c.updated_at,
 )
@@ -309,10 +322,10 @@ _REFUNDED = (
         .scalar_subquery()
     )
 )
-_CANCEL = (
-    update(shop_order)
-    .where(shop_order.c.source == bindparam("source_"), shop_order.c.id == bindparam("id_"))
-    .values(counts=0, updated_at=func.max(shop_order.c.updated_at, bindparam("at_")))
+_DELETE = upsert(shop_order)
+_DELETE = _DELETE.on_conflict_do_update(
+    index_elements=["source", "id"],
+    set_={"counts": 0, "updated_at": func.max(shop_order.c.updated_at, _DELETE.excluded.updated_at)},
 )
 
 
@@ -332,9 +345,23 @@ def put_orders(tx: Connection, rows: Sequence[Row]) -> None:
 
 
 def delete_orders(tx: Connection, rows: Sequence[Row]) -> None:
-    """Rows are {source_, id_, at_}: the order stays known, but counts no more, and no older version revives it."""
+    """Rows are {source, id, at}: the order is known from now on, but does not count, and no older version revives it,
+    even one that comes for the first time."""
     if rows:
-        tx.execute(_CANCEL, rows)
+        tombs = [
+            {
+                "source": row["source"],
+                "id": row["id"],
+                "profile_id": None,
+                "updated_at": row["at"],
+                "placed_at": row["at"],
+                "total": 0,
+                "counts": 0,
+                "data": "{}",
+            }
+            for row in rows
+        ]
+        tx.execute(_DELETE, tombs)
 
 
 def put_refunds(tx: Connection, rows: Sequence[Row]) -> None:
