@@ -187,6 +187,11 @@ MAILCHIMP = "kind: mailchimp, credentials: {api_key: 'env:M'}"
             ":7 /sources/shop/secrets/1: is the same as number 1 of the list; keep one",
         ),
         (
+            "version: 1\nsources:\n  shop: {kind: shopify, secrets: ['${SHOPIFY_SECRET}']}",
+            ":3 /sources/shop/secrets/0: is written as in a shell, and would be taken as it stands; write env: and the "
+            "variable's name",
+        ),
+        (
             "version: 1\nsources:\n  shop: {kind: shopify, secrets: ['env:']}",
             ":3 /sources/shop/secrets/0: env: must be followed by the name of an environment variable, "
             "such as env:SHOPIFY_SECRET",
