@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 _THREADS = 16  # requests that can wait together for one group commit
 _WORKER_STOPS_WITHIN = 10.0  # seconds
 _SHORTEST_WAIT = 0.2  # seconds before a worker that died is started again: doubled while it dies young
+_LOOK_EVERY = 1.0  # seconds between looks for the parent process
+_MINDED_BY = "STORECUE_MINDED_BY"  # the process that started this worker, if it was `up`
 _SETTLED = 60.0  # seconds after which a worker did not die young
 
 
@@ -93,9 +95,22 @@ def _application() -> "WSGIApplication":
     from connector import logs
     from connector.config.settings import Settings
 
+    _end_with(os.getppid(), lambda: os._exit(1))
     settings = Settings.from_environment()
     logs.configure(settings.log_level, settings.log_format, secrets=(settings.api_token or "", *settings.secret_keys))
     return application(settings)
+
+
+def _end_with(parent: int, end: Callable[[], None]) -> None:
+    """Calls `end` once the process that started us is gone: kill -9 reached it alone, and whoever takes its place must
+    find the port free and no second worker."""
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(_LOOK_EVERY)
+        end()
+
+    threading.Thread(target=watch, name="parent-watch", daemon=True).start()
 
 
 def worker(settings: "Settings") -> None:
@@ -111,6 +126,8 @@ def worker(settings: "Settings") -> None:
 
     signal.signal(signal.SIGTERM, stop)
     signal.signal(signal.SIGINT, stop)
+    if minder := os.environ.get(_MINDED_BY):
+        _end_with(int(minder), worker.stop)
     try:
         worker.run()
     finally:
@@ -142,7 +159,8 @@ class Minder:
                 process.wait()
 
     def _spawn(self) -> subprocess.Popen[bytes]:
-        return subprocess.Popen([sys.executable, "-m", "connector", "worker"])
+        environ = {**os.environ, _MINDED_BY: str(os.getpid())}
+        return subprocess.Popen([sys.executable, "-m", "connector", "worker"], env=environ)
 
     def _mind(self) -> None:
         wait = _SHORTEST_WAIT
