@@ -91,9 +91,7 @@ class Pusher:
             self._pause("misconfigured", error, now)
         except Transient as error:
             wait = backoff(0, error.retry_after, self._chance)
-            log.warning(
-                "push.postponed", destination=self.name, reason=error.reason, hint=error.message, wait_ms=wait
-            )
+            log.warning("push.postponed", destination=self.name, reason=error.reason, hint=error.message, wait_ms=wait)
             with self.database.tx() as tx:
                 store.set_account(tx, self.name, now, retry_at=now + wait, message=error.message)
         return 0
