@@ -118,9 +118,17 @@ def kill(process: psutil.Process) -> None:
     _send(process, signal.SIGKILL)
 
 
+def alive(process: psutil.Process) -> bool:
+    """False too for a zombie, which only waits for somebody to ask how it died."""
+    try:
+        return bool(process.status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return False
+
+
 def _children(process: psutil.Process) -> list[psutil.Process]:
     try:
-        return [child for child in process.children(recursive=True) if child.status() != psutil.STATUS_ZOMBIE]
+        return [child for child in process.children(recursive=True) if alive(child)]
     except psutil.NoSuchProcess:
         return []
 
