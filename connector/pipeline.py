@@ -56,6 +56,10 @@ class Batch:
     changes: list[dict[str, Any]] = field(default_factory=list)
     buyers: dict[tuple[str, str], set[int]] = field(default_factory=lambda: defaultdict(set))
     """Order (source, id) -> everybody who is or was said to have bought it: one, unless the shop gave it away."""
+    merged: list[tuple[int, int]] = field(default_factory=list)
+    """(winner, loser) of stored profiles."""
+    moved: list[tuple[str, int, int]] = field(default_factory=list)
+    """(e-mail, who had it, who has it now)"""
 
 
 class Pipeline:
@@ -92,6 +96,10 @@ class Pipeline:
         self._apply_consent(meant, persons, batch, now)
         self._compute_traits(tx, persons, batch, now)
         store.save(tx, persons.values(), now)
+        for winner, loser in batch.merged:
+            sync_store.merge(tx, winner, loser, persons[winner].email, now)
+        for email, giver, taker in batch.moved:
+            sync_store.move_address(tx, giver, taker, email, now)
         self._decide(tx, persons, batch.loud, batch.changes, now)
         store.add_changes(tx, batch.changes)
         deliveries.add_dead_letters(tx, letters, now)
@@ -169,6 +177,11 @@ class Pipeline:
                 batch.touched |= concerned
                 if one.delivery.headers.get(deliveries.REPLAY) != "quiet":
                     batch.loud |= concerned
+        for identifier, giver in people.moved:
+            ends = people.find(giver), people.find(people.tied[identifier])
+            if ends[0] != ends[1]:
+                batch.moved.append((identifier.value, *ends))
+                batch.touched |= set(ends)
         store.tie(tx, {one: people.find(person) for one, person in people.tied.items()}, source_of, now)
         return people
 
@@ -213,7 +226,7 @@ class Pipeline:
             united.traits = loser.traits | united.traits
             united.changed = True
             store.merge(tx, winner, merge.loser, now)
-            sync_store.merge(tx, winner, merge.loser, now)
+            batch.merged.append((winner, merge.loser))
             for part in traits.COMPUTED:
                 batch.parts[part].add(winner)
             batch.parts["customer"].add(winner)
@@ -388,7 +401,7 @@ class Pipeline:
         """Recompute the parts of the traits whose things were touched, and the address to write to."""
         parts = {name: people & persons.keys() for name, people in batch.parts.items()}
         computed = self._computed(tx, parts)
-        emails = store.newest_emails(tx, persons)
+        emails = store.emails(tx, persons)
         for id_, person in persons.items():
             gone = {name for part in parts if id_ in parts[part] for name in traits.COMPUTED.get(part, ())}
             if id_ in parts.get("customer", ()):
@@ -397,7 +410,9 @@ class Pipeline:
             if after != person.traits:
                 batch.changes.append(self._change(id_, "traits", _difference(person.traits, after), now))
                 person.traits, person.changed = after, True
-            email = after.get("email") or emails.get(id_)
+            held = emails.get(id_, [])
+            # An address that has moved to somebody else is theirs, whatever this person's record says still.
+            email = said if (said := after.get("email")) in held else next(iter(held), None)
             if email != person.email:
                 person.email, person.changed = email, True
 

@@ -23,7 +23,7 @@ class People:
 
     `known` ties identifiers to profile ids as stored; `held` lists the customer ids and e-mails that those profiles
     hold; `next_id` is the first free profile id. After the calls of `resolve`, `created`, `tied` and `merges` say
-    what to write.
+    what to write, and `moved` which e-mails have left whom.
     """
 
     def __init__(self, known: Mapping[Identifier, int], held: Mapping[int, Iterable[Identifier]], next_id: int) -> None:
@@ -34,6 +34,7 @@ class People:
         self.created: list[int] = []
         self.tied: dict[Identifier, int] = {}
         self.merges: list[Merge] = []
+        self.moved: list[tuple[Identifier, int]] = []
 
     def find(self, person: int) -> int:
         """The profile that `person` has become."""
@@ -100,6 +101,8 @@ class People:
         before = self._known.get(identifier)
         if before is not None:
             self._held.get(self.find(before), set()).discard(identifier)
+            if identifier.kind == "email":
+                self.moved.append((identifier, before))
         self._known[identifier] = person
         self.tied[identifier] = person
         if identifier.kind in ("customer_id", "email"):

@@ -145,13 +145,16 @@ def save(tx: Connection, people: Iterable[Person], now: Millis) -> None:
 _EMAILS = (
     select(identifier.c.profile_id, identifier.c.value)
     .where(identifier.c.profile_id.in_(bindparam("people", expanding=True)), identifier.c.kind == "email")
-    .order_by(identifier.c.seen_at)
+    .order_by(identifier.c.seen_at.desc(), identifier.c.value)
 )
 
 
-def newest_emails(connection: Connection, people: Iterable[int]) -> dict[int, str]:
-    """The address of each person that was tied last."""
-    return {person: value for person, value in connection.execute(_EMAILS, {"people": sorted(people)})}
+def emails(connection: Connection, people: Iterable[int]) -> dict[int, list[str]]:
+    """The addresses of each person, the one that was tied last first."""
+    found: dict[int, list[str]] = defaultdict(list)
+    for person, value in connection.execute(_EMAILS, {"people": sorted(people)}):
+        found[person].append(value)
+    return found
 
 
 _NEWS = ("matched", "since", "because", "recheck_at")

@@ -49,8 +49,10 @@ def contact(
 
 
 def emptied(contact_text: str) -> str:
-    """The same contact without tags: what a profile leaves behind that was merged into one with another address."""
-    return orjson.dumps(orjson.loads(contact_text) | {"tags": []}, option=orjson.OPT_SORT_KEYS).decode()
+    """The same contact without tags, not to be made anew: what a profile leaves behind that was merged into one with
+    another address."""
+    left = orjson.loads(contact_text) | {"tags": [], "create": False}
+    return orjson.dumps(left, option=orjson.OPT_SORT_KEYS).decode()
 
 
 def _follow(roots: Mapping[str, Json], path: str) -> Json:

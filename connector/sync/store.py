@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+import orjson
 from sqlalchemy import Connection, RowMapping, bindparam, delete, func, insert, select, text, update
 from sqlalchemy.dialects.sqlite import insert as upsert
 
@@ -46,26 +47,70 @@ def want(tx: Connection, rows: Sequence[Row]) -> None:
         tx.execute(_WANT, rows)
 
 
-def merge(tx: Connection, winner: int, loser: int, now: Millis) -> None:
-    """Move the loser's contacts. The winner takes over one it lacks, or one of the same address; a contact of another
-    address stays at the vendor as a person's old address, without tags."""
-    rows = tx.execute(select(sync_state).where(sync_state.c.profile_id.in_((winner, loser)))).mappings().all()
-    mine = {row["destination"] for row in rows if row["profile_id"] == winner}
-    for row in rows:
-        if row["profile_id"] != loser:
-            continue
-        here = (sync_state.c.destination == row["destination"], sync_state.c.profile_id == loser)
-        if row["destination"] not in mine:
-            tx.execute(update(sync_state).where(*here).values(profile_id=winner))
-        elif row["pushed"] is None:
-            tx.execute(delete(sync_state).where(*here))
+def merge(tx: Connection, winner: int, loser: int, email: str | None, now: Millis) -> None:
+    """Move the loser's contacts and cues. The winner, who is written to at `email` from now on, takes over a contact
+    that it lacks and the one that has this address already; a contact of another address stays at the vendor as a
+    person's old address, without tags."""
+    mine, theirs = _states(tx, winner), _states(tx, loser)
+    for destination, row in theirs.items():
+        own = mine.get(destination)
+        if own is None:
+            _set(tx, destination, loser, profile_id=winner)
+        elif row["pushed"] is None or (
+            own["pushed"] is not None and _address(own["pushed"]) == _address(row["pushed"])
+        ):
+            _drop(tx, destination, loser)
+        elif own["pushed"] is None:
+            _drop(tx, destination, loser)
+            _take_over(tx, own, row, now)
         else:
-            tx.execute(
-                update(sync_state)
-                .where(*here)
-                .values(desired=emptied(row["pushed"]), pending=1, due_at=now, changed_at=now, attempts=0)
-            )
+            old = row
+            if _address(row["pushed"]) == email:
+                old = own
+                _take_over(tx, own, row, now)
+            left = {"pushed": old["pushed"], "remote_id": old["remote_id"], "desired": emptied(old["pushed"])}
+            _set(tx, destination, loser, **left, pending=1, due_at=now, changed_at=now, attempts=0)
     tx.execute(update(cue).where(cue.c.profile_id == loser).values(profile_id=winner))
+
+
+def move_address(tx: Connection, giver: int, taker: int, email: str, now: Millis) -> None:
+    """The contacts of an address go with it from one person to another, who tells the vendor what is different; a
+    contact that the taker has under another address moves to this one as ever."""
+    mine, theirs = _states(tx, taker), _states(tx, giver)
+    for destination, row in theirs.items():
+        if _address(row["pushed"] or row["desired"]) != email:
+            continue
+        own = mine.get(destination)
+        if own is None:
+            _set(tx, destination, giver, profile_id=taker)
+            continue
+        _drop(tx, destination, giver)
+        if own["pushed"] is None and row["pushed"] is not None:
+            _take_over(tx, own, row, now)
+
+
+def _states(tx: Connection, person: int) -> dict[str, RowMapping]:
+    rows = tx.execute(select(sync_state).where(sync_state.c.profile_id == person)).mappings()
+    return {row["destination"]: row for row in rows}
+
+
+def _address(contact: str) -> str:
+    return str(orjson.loads(contact)["email"])
+
+
+def _take_over(tx: Connection, own: RowMapping, row: RowMapping, now: Millis) -> None:
+    """Let a person go on with what the vendor has of another."""
+    news = {"pushed": row["pushed"], "remote_id": row["remote_id"], "pending": int(row["pushed"] != own["desired"])}
+    _set(tx, own["destination"], own["profile_id"], **news, due_at=now, changed_at=now, attempts=0)
+
+
+def _set(tx: Connection, destination: str, person: int, **values: Any) -> None:
+    here = (sync_state.c.destination == destination, sync_state.c.profile_id == person)
+    tx.execute(update(sync_state).where(*here).values(**values))
+
+
+def _drop(tx: Connection, destination: str, person: int) -> None:
+    tx.execute(delete(sync_state).where(sync_state.c.destination == destination, sync_state.c.profile_id == person))
 
 
 # --- pending work of one destination ---------------------------------------------------------------------------------
@@ -139,6 +184,13 @@ def record_retry(tx: Connection, destination: str, rows: Sequence[Row]) -> None:
     """Rows are {person, due}."""
     if rows:
         tx.execute(_RETRY, [{"destination_": destination, **row} for row in rows])
+
+
+def forget_pushed(tx: Connection, destination: str, people: Iterable[int]) -> None:
+    """Nothing is at the vendor of these people: whoever comes back is told in full."""
+    here = (sync_state.c.destination == destination, sync_state.c.profile_id == bindparam("person"))
+    if rows := [{"person": person} for person in people]:
+        tx.execute(update(sync_state).where(*here).values(pushed=None, remote_id=None), rows)
 
 
 def give_up(tx: Connection, destination: str, rows: Sequence[Row]) -> None:
