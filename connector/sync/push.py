@@ -11,6 +11,7 @@ from typing import Any
 
 import orjson
 import structlog
+from sqlalchemy import Connection
 
 from adapters.destination import Change, Cue, Destination, FieldSpec, Membership, Outcome
 from adapters.errors import DeliveryError, Misconfigured, Transient, Unauthorized
@@ -57,6 +58,7 @@ class Pusher:
         self._adapter: Destination | None = None
         self._provisioned = False
         self._chance = chance or Random()  # noqa: S311  (jitter, no secret)
+        self._owed: Callable[[Connection], None] | None = None  # outcomes that could not be written down yet
 
     def run(self, stop: threading.Event, now: Callable[[], Millis]) -> None:
         """Push until `stop` is set. A fault of ours is logged and tried again; it never ends the thread."""
@@ -74,6 +76,8 @@ class Pusher:
 
     def step(self, now: Millis) -> int:
         """The number of items settled in one round: contacts first, then cues of contacts that are up to date."""
+        if self._owed is not None:
+            self._settle(self._owed)
         with self.database.read() as connection:
             account = store.account_row(connection, self.name)
         if account is not None and (account["state"] != "active" or account["retry_at"] > now):
@@ -125,6 +129,14 @@ class Pusher:
             counters.add(tx, counters.tally("pushes", (f"{self.name}/skipped" for _ in told)), now)
         return len(due) + len(cues)
 
+    def _settle(self, write: Callable[[Connection], None]) -> None:
+        """Write outcomes down. Until that has succeeded nothing else is sent: on a full disk the same flow would start
+        again with every try."""
+        self._owed = write
+        with self.database.tx() as tx:
+            write(tx)
+        self._owed = None
+
     # --- what must exist ---------------------------------------------------------------------------------------------
 
     def _ready(self, now: Millis) -> Destination | None:
@@ -174,9 +186,9 @@ class Pusher:
     def _record_contacts(
         self, planned: Mapping[str, tuple[Pending, Change]], outcomes: Mapping[str, Outcome], now: Millis
     ) -> None:
-        pushed, retries, given_up, pushes, letters = [], [], [], [], []
+        pushed, retries, given_up, gone, pushes, letters = [], [], [], [], [], []
         for key, (pending, planned_change) in planned.items():
-            outcome = outcomes.get(key) or Outcome(key, "applied", reason="nothing_to_send")
+            outcome = outcomes.get(key) or _unsaid(key, is_noop(planned_change, pending))
             person = pending.profile_id
             if outcome.status == "retry" and pending.attempts + 1 >= _ATTEMPTS:
                 outcome = Outcome(key, "rejected", reason="too_many_tries", message=outcome.message)
@@ -187,19 +199,25 @@ class Pusher:
                 retries.append({"person": person, "due": due})
             else:
                 given_up.append({"person": person, "sent": pending.desired})
+                if outcome.reason == "not_on_list":
+                    gone.append(person)
             if outcome.reason == "nothing_to_send":
                 continue
             data = _describe(planned_change)
             pushes.append(self._push_row("change", person, outcome, data, now))
             if outcome.status == "rejected":
                 letters.append(self._letter("push", person, outcome, pending.desired.encode(), now))
-        with self.database.tx() as tx:
+
+        def write(tx: Connection) -> None:
             store.record_pushed(tx, self.name, pushed)
             store.record_retry(tx, self.name, retries)
             store.give_up(tx, self.name, given_up)
+            store.forget_pushed(tx, self.name, gone)
             store.log_pushes(tx, pushes)
             counters.add(tx, counters.tally("pushes", (f"{self.name}/{row['status']}" for row in pushes)), now)
             store.add_dead_letters(tx, letters)
+
+        self._settle(write)
 
     def _update_lists(
         self, adapter: Destination, changes: Sequence[Change], outcomes: Mapping[str, Outcome], now: Millis
@@ -265,12 +283,15 @@ class Pusher:
             pushes.append(self._push_row("cue", row["profile_id"], outcome, data, now))
             if outcome.status == "rejected":
                 letters.append(self._letter("cue", row["profile_id"], outcome, data.encode(), now, row["name"]))
-        with self.database.tx() as tx:
+
+        def write(tx: Connection) -> None:
             store.settle_cues(tx, settled)
             store.retry_cues(tx, retries)
             store.log_pushes(tx, pushes)
             counters.add(tx, counters.tally("pushes", (f"{self.name}/{row['status']}" for row in pushes)), now)
             store.add_dead_letters(tx, letters)
+
+        self._settle(write)
         return len(rows)
 
     def _push_row(self, kind: str, person: int, outcome: Outcome, data: str, now: Millis) -> dict[str, Any]:
@@ -304,6 +325,13 @@ class Pusher:
 
 
 _CUE_STATES = {"applied": "sent", "skipped": "skipped", "rejected": "dead"}
+
+
+def _unsaid(key: str, noop: bool) -> Outcome:
+    """The outcome of a contact of which the adapter said nothing, as it should when there was nothing to send."""
+    if noop:
+        return Outcome(key, "applied", reason="nothing_to_send")
+    return Outcome(key, "retry", reason="no_outcome", message="the vendor's answer did not mention it")
 
 
 def _describe(change: Change) -> str:
