@@ -14,6 +14,8 @@ from adapters.destination import Settings as AccountSettings
 from connector.clock import DAY, HOUR, MINUTE, SECOND
 from connector.domain import DestinationConfig
 from connector.simulator.vendors import FakeHubSpot, FakeKlaviyo, FakeMailchimp, FakeVendor
+from connector.sync.store import set_account
+from connector.worker import Worker
 from tests.conftest import CONFIG, NOON, Shop, iso, order
 
 KEY = "0123456789abcdef0123456789abcdef-us21"
@@ -273,6 +275,35 @@ def test_a_lost_key_stops_the_account_until_a_new_one_is_applied(synced: Synced,
     assert synced.push() == 1
     assert synced.rows("SELECT state, message FROM account") == [("active", "")]
     assert json.loads(synced.rows("SELECT pushed FROM sync_state")[0][0])["fields"]["orders_count"] == 4
+
+
+def test_a_start_tries_a_stopped_account_again(synced: Synced) -> None:
+    """What `env:NAME` stands for may have been put right before it, and the configuration does not show that."""
+    synced.configure("klaviyo")
+    synced.deliver(order())
+    synced.klaviyo.api_key = "another-key"
+    synced.push()
+    assert synced.rows("SELECT state FROM account") == [("unauthorized",)]
+    synced.klaviyo.api_key = "pk_test"
+    assert synced.push() == 0
+    again = Worker(synced.shop.services, lambda: synced.shop.time, push=False)
+    again.refresh()
+    assert again.push_once() == 1
+    again.close()
+    assert synced.klaviyo.contacts()[ADA]["tags"] == ["recent-buyers"]
+
+
+def test_an_account_that_a_person_paused_stays_paused(synced: Synced) -> None:
+    synced.configure("klaviyo")
+    synced.deliver(order())
+    with synced.shop.services.database.tx() as tx:
+        set_account(tx, "klaviyo", NOON, state="paused")
+    synced.configure("klaviyo", lists=True)
+    again = Worker(synced.shop.services, lambda: synced.shop.time, push=False)
+    again.refresh()
+    assert again.push_once() == 0
+    again.close()
+    assert synced.klaviyo.requests == []
 
 
 def test_a_change_decided_while_the_vendor_answers_stays_pending(
