@@ -134,6 +134,11 @@ class Pipeline:
                 if config is None:
                     raise UnprocessableEvent(f"there is no source {record.source!r} any more", reason="no_source")
                 normalised = self._sources[config.kind].normalise(delivery, self.configuration.store)
+                if normalised.forget:
+                    # Nobody may be made of it, and it may not be passed over: the law gives 30 days.
+                    raise UnprocessableEvent(
+                        "the shop asks to erase this person here and at every destination", reason="to_be_forgotten"
+                    )
             except UnprocessableEvent as error:
                 letters.append((record, error))
                 counts[("dead_letters", error.reason)] += 1

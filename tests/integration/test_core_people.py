@@ -1,0 +1,58 @@
+"""Who is meant, and what is left of them: tags alone, addresses that move, merges, requests to forget."""
+
+from typing import Any
+
+from connector.clock import DAY, MINUTE, SECOND
+from tests.conftest import NOON, Shop, iso, order
+
+ADA = "ada@example.com"
+
+
+def _customer(id: int, email: str | None, at: int = NOON, **more: Any) -> dict[str, Any]:
+    gid = f"gid://shopify/Customer/{id}"
+    return {"id": id, "admin_graphql_api_id": gid, "email": email, "updated_at": iso(at), "first_name": "A", **more}
+
+
+def test_tags_in_a_delivery_of_their_own_count(shop: Shop) -> None:
+    shop.deliver("orders/create", order())
+    shop.work()
+    said = {"customerId": "gid://shopify/Customer/501", "tags": ["vip"], "occurredAt": iso(NOON)}
+    shop.deliver("customer.tags_added", said)
+    shop.work()
+    assert "vip" in shop.segments()
+    shop.deliver("customer.tags_removed", said | {"occurredAt": iso(NOON + SECOND)})
+    shop.at(NOON + MINUTE)
+    assert "vip" not in shop.segments()
+
+
+def test_an_address_that_moves_leaves_its_former_holder_at_once(shop: Shop) -> None:
+    shop.deliver("customers/create", _customer(501, ADA))
+    shop.work()
+    shop.time = NOON + MINUTE
+    shop.deliver("customers/update", _customer(502, ADA, NOON + MINUTE))
+    shop.work()
+    assert shop.rows("SELECT id, email FROM profile ORDER BY id") == [(1, None), (2, ADA)]
+    shop.deliver("customers/update", _customer(501, "new@example.com", NOON + SECOND))
+    shop.work()
+    assert shop.rows("SELECT id, email FROM profile ORDER BY id") == [(1, "new@example.com"), (2, ADA)]
+
+
+def test_a_request_to_forget_makes_nobody_and_is_an_operators_to_answer(shop: Shop) -> None:
+    shop.deliver("customers/redact", {"customer": {"id": 501, "email": ADA}, "orders_to_redact": []})
+    shop.work()
+    assert shop.rows("SELECT count(*) FROM profile") == [(0,)]
+    assert shop.rows("SELECT count(*) FROM identifier") == [(0,)]
+    assert shop.rows("SELECT topic, reason FROM dead_letter") == [("customers/redact", "to_be_forgotten")]
+
+
+def test_a_person_who_was_merged_while_their_window_lapsed_breaks_nothing(shop: Shop) -> None:
+    shop.deliver("orders/create", order())
+    shop.deliver("orders/create", order(1002, customer=502, email="bob@example.com"))
+    shop.work()
+    gone, kept = "gid://shopify/Customer/501", "gid://shopify/Customer/502"
+    ids = {"admin_graphql_api_customer_kept_id": kept, "admin_graphql_api_customer_deleted_id": gone}
+    shop.deliver("customers/merge", {**ids, "status": "completed"})
+    shop.work()
+    with shop.services.database.tx() as tx:
+        shop.worker.pipeline.tick(tx, [1, 2], NOON + 7 * DAY)
+    assert shop.segments(1) == set()
