@@ -3,11 +3,13 @@
 A recording is a JSON file in tests/recorded/destinations/<kind>/:
 
     about      one sentence
-    settings   credentials, list_id, options (keys are given by the suite when absent)
+    settings   list_id, options
     call       a method of Destination with its arguments
     exchanges  requests expected, each with its response; a request without response loses its connection, one with
                response "silence" times out. Their order is free: calls may run side by side.
     outcomes | result | raises      what the call gives
+
+account.json beside them has the `credentials` of all, and the `headers` that every request must carry.
 
 Inside any list, {"$each": [first, last], "of": item} stands for one item per number, with {n} in its strings replaced;
 {md5:text} becomes the MD5 of the text, as Mailchimp's paths want it.
@@ -34,8 +36,9 @@ from adapters.destination import Account, Change, Cue, FieldSpec, Membership, Se
 from adapters.errors import DeliveryError
 
 ROOT = Path(__file__).parents[2]
-RECORDINGS = sorted((ROOT / "tests/recorded/destinations").glob("*/*.json"))
-KEYS = {"klaviyo": "pk_0123456789abcdef", "hubspot": "pat-eu1-0123456789", "mailchimp": "0123456789abcdef-us21"}
+FOLDER = ROOT / "tests/recorded/destinations"
+RECORDINGS = sorted(path for path in FOLDER.glob("*/*.json") if path.stem != "account")
+ACCOUNTS = {path.parent.name: json.loads(path.read_text()) for path in sorted(FOLDER.glob("*/account.json"))}
 KINDS = {"apply": Change, "send": Cue, "update_list": Membership, "provision": FieldSpec}
 
 
@@ -127,8 +130,9 @@ class Script:
             "query": dict(parse_qsl(parts.query)),
             "body": json.loads(request.body) if request.body else None,
         }
-        assert KEYS[self.kind] not in request.url
-        for name, value in self.wanted_headers().items():
+        account = ACCOUNTS[self.kind]
+        assert not any(secret in request.url for secret in account["credentials"].values())
+        for name, value in account["headers"].items():
             assert request.headers[name] == value
         self.surprises += departures(self.kind, asked["method"], parts.path, asked["query"], asked["body"])
         for exchange in self.left:
@@ -138,13 +142,6 @@ class Script:
                 return self.played(exchange.get("response"))
         self.surprises.append(asked)
         return 418, {}, b'{"message": "no such request in the recording"}'
-
-    def wanted_headers(self) -> dict[str, str]:
-        return {
-            "klaviyo": {"Authorization": f"Klaviyo-API-Key {KEYS['klaviyo']}", "revision": "2026-07-15"},
-            "hubspot": {"Authorization": f"Bearer {KEYS['hubspot']}"},
-            "mailchimp": {"Authorization": "Basic c3RvcmVjdWU6MDEyMzQ1Njc4OWFiY2RlZi11czIx"},
-        }[self.kind]
 
     def played(self, response: Any) -> tuple[int, dict[str, str], bytes]:
         if response is None:
@@ -161,9 +158,9 @@ def test_recording(path: Path) -> None:
     recording = expanded(json.loads(path.read_text()))
     kind = path.parent.name
     settings = recording.get("settings", {})
-    secret = "access_token" if kind == "hubspot" else "api_key"
+    credentials = ACCOUNTS[kind]["credentials"]
     clock = FakeClock(1_763_719_200.0)
-    destination = DESTINATIONS[kind](Settings(credentials={secret: KEYS[kind]}, **settings), clock)
+    destination = DESTINATIONS[kind](Settings(credentials=credentials, **settings), clock)
     script = Script(kind, recording["exchanges"])
     raised = result = None
     with responses.RequestsMock(assert_all_requests_are_fired=False) as mock:
@@ -189,7 +186,7 @@ def test_recording(path: Path) -> None:
             assert raised.retry_after == pytest.approx(expected["retry_after"])  # type: ignore[attr-defined]
         if "says" in expected:
             assert expected["says"] in str(raised)
-        assert KEYS[kind] not in repr(raised)
+        assert not any(secret in repr(raised) for secret in credentials.values())
     else:
         assert raised is None, repr(raised)
     if "result" in recording:
@@ -208,7 +205,8 @@ def test_recording(path: Path) -> None:
                     assert told[outcome["key"]][name] == value, name
 
 
-def test_every_vendor_has_recordings() -> None:
+def test_every_vendor_has_an_account_and_recordings() -> None:
+    assert ACCOUNTS.keys() == {kind for kind in DESTINATIONS if kind != "console"}
     assert {path.parent.name for path in RECORDINGS} == {kind for kind in DESTINATIONS if kind != "console"}
 
 
@@ -217,4 +215,4 @@ def test_every_vendor_has_recordings() -> None:
 )
 def test_every_method_of_the_port_is_recorded(method: str) -> None:
     recorded = {path.parent.name for path in RECORDINGS if json.loads(path.read_text())["call"]["method"] == method}
-    assert recorded == set(KEYS)
+    assert recorded == set(ACCOUNTS)
