@@ -19,7 +19,7 @@ Row = dict[str, Any]
 
 @dataclass(slots=True)
 class Person:
-    """A profile as a batch works on it."""
+    """A profile as a batch works on it. `reachable`: it had an address before."""
 
     id: int
     traits: dict[str, Json]
@@ -27,6 +27,7 @@ class Person:
     email: str | None
     stored: bool = True
     changed: bool = False
+    reachable: bool = False
 
 
 # --- identifiers -----------------------------------------------------------------------------------------------------
@@ -106,7 +107,7 @@ _UPDATE = (
 def load(connection: Connection, people: Iterable[int]) -> dict[int, Person]:
     """These people, without those who have become part of another."""
     return {
-        id_: Person(id_, orjson.loads(traits), orjson.loads(consent), email)
+        id_: Person(id_, orjson.loads(traits), orjson.loads(consent), email, reachable=email is not None)
         for id_, traits, consent, email in connection.execute(_PEOPLE, {"people": sorted(people)})
     }
 
@@ -214,6 +215,7 @@ def add_changes(tx: Connection, rows: Sequence[Row]) -> None:
 _WAITS = "order_events"
 """The kind of entity that keeps events of an order before the order has said whose it is. Its id is the order's."""
 
+_ANY_WAITING = select(entity.c.id).where(entity.c.source == bindparam("source_"), entity.c.kind == _WAITS).limit(1)
 _WAITING = select(entity.c.id, entity.c.data).where(
     entity.c.source == bindparam("source_"),
     entity.c.kind == _WAITS,
@@ -223,6 +225,8 @@ _WAITING = select(entity.c.id, entity.c.data).where(
 
 def waiting_events(connection: Connection, source: str, orders: Iterable[str]) -> dict[str, list[Row]]:
     """Order id -> the events that wait for its buyer: {id, name, at, properties}."""
+    if connection.execute(_ANY_WAITING, {"source_": source}).first() is None:
+        return {}  # as nearly always, and then there is no need to ask for every order
     found = connection.execute(_WAITING, {"source_": source, "ids": sorted(orders)})
     return {order: orjson.loads(data) for order, data in found}
 
