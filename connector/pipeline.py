@@ -60,6 +60,9 @@ class Batch:
     """(winner, loser) of stored profiles."""
     moved: list[tuple[str, int, int]] = field(default_factory=list)
     """(e-mail, who had it, who has it now)"""
+    told: dict[int, set[str]] = field(default_factory=lambda: defaultdict(set))
+    untold: dict[int, set[str]] = field(default_factory=lambda: defaultdict(set))
+    """Of merged people: the segments that the part with an address was in, and those that only the other part was in"""
 
 
 class Pipeline:
@@ -100,17 +103,17 @@ class Pipeline:
             sync_store.merge(tx, winner, loser, persons[winner].email, now)
         for email, giver, taker in batch.moved:
             sync_store.move_address(tx, giver, taker, email, now)
-        self._decide(tx, persons, batch.loud, batch.changes, now)
+        self._decide(tx, persons, batch, now)
         store.add_changes(tx, batch.changes)
         deliveries.add_dead_letters(tx, letters, now)
         counters.add(tx, counts, now)
 
     def tick(self, tx: Connection, people: Iterable[int], now: Millis) -> None:
         """Time as an event: decide anew for people whose windows have lapsed."""
-        changes: list[dict[str, Any]] = []
         persons = store.load(tx, people)
-        self._decide(tx, persons, set(persons), changes, now)
-        store.add_changes(tx, changes)
+        batch = Batch(loud=set(persons))
+        self._decide(tx, persons, batch, now)
+        store.add_changes(tx, batch.changes)
 
     def resync(self, tx: Connection, people: Iterable[int], now: Millis) -> None:
         """Bring the desired states of these people up to date, after a rule or the configuration changed; no cues."""
@@ -227,6 +230,7 @@ class Pipeline:
             if loser is None:
                 continue  # made and merged within this batch: there is nothing of it to move
             united = persons[winner]
+            self._note_told(tx, united, loser, batch)
             united.consent = consent.merge(united.consent, loser.consent)
             united.traits = loser.traits | united.traits
             united.changed = True
@@ -241,6 +245,17 @@ class Pipeline:
             self._change(person.id, "created", {}, now) for person in persons.values() if not person.stored
         ]
         return {person: persons[person] for person in batch.touched if person in persons}
+
+    @staticmethod
+    def _note_told(tx: Connection, winner: Person, loser: Person, batch: Batch) -> None:
+        """Note what of two people no destination has heard, because only one of them had an address."""
+        if winner.reachable is loser.reachable:
+            return
+        rows = segment_store.load_memberships(tx, [winner.id, loser.id])
+        inside = {id_: {segment for segment, row in rows[id_].items() if row.matched} for id_ in rows}
+        known, silent = (winner, loser) if winner.reachable else (loser, winner)
+        batch.told[winner.id] |= inside[known.id]
+        batch.untold[winner.id] |= inside[silent.id]
 
     # --- things, events, consent -------------------------------------------------------------------------------------
 
@@ -444,14 +459,7 @@ class Pipeline:
 
     # --- decisions ---------------------------------------------------------------------------------------------------
 
-    def _decide(
-        self,
-        tx: Connection,
-        persons: Mapping[int, Person],
-        loud: set[int],
-        changes: list[dict[str, Any]],
-        now: Millis,
-    ) -> None:
+    def _decide(self, tx: Connection, persons: Mapping[int, Person], batch: Batch, now: Millis) -> None:
         """Memberships, then desired states and cues, of these people."""
         if not persons:
             return
@@ -461,14 +469,21 @@ class Pipeline:
         for id_, person in persons.items():
             verdicts = self.ruleset.evaluate(facts[id_], now)
             segments[id_] = [segment for segment, verdict in verdicts.items() if verdict.matched]
+            told = id_ in batch.loud and person.email is not None
+            if told and (not person.reachable or id_ in batch.untold):
+                # A flow that waits for this segment could not start before there was an address.
+                known = before.get(id_, {}).items()
+                untold = batch.untold[id_] if person.reachable else {segment for segment, row in known if row.matched}
+                for segment in sorted((untold - batch.told[id_] - self.filling) & {*segments[id_]}):
+                    cues += self._cues(id_, segment, True, now)
             for move in membership.changes(before.get(id_, {}), verdicts, now):
                 moved.append((id_, move))
                 if move.kind == "moved":
                     continue
                 entered = move.kind == "entered"
                 data = {"segment": move.segment, "in": entered, "because": verdicts[move.segment].because}
-                changes.append(self._change(id_, "segment", data, now))
-                if id_ in loud and person.email and move.segment not in self.filling:
+                batch.changes.append(self._change(id_, "segment", data, now))
+                if told and move.segment not in self.filling:
                     cues += self._cues(id_, move.segment, entered, now)
         segment_store.save_memberships(tx, moved)
         self._want(tx, persons, segments, now)

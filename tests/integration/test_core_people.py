@@ -1,9 +1,12 @@
 """Who is meant, and what is left of them: tags alone, addresses that move, merges, requests to forget."""
 
+from collections.abc import Callable
 from typing import Any
 
+import pytest
+
 from connector.clock import DAY, MINUTE, SECOND
-from tests.conftest import NOON, Shop, iso, order
+from tests.conftest import CONFIG, NOON, Shop, checkout, iso, order
 
 ADA = "ada@example.com"
 
@@ -56,3 +59,58 @@ def test_a_person_who_was_merged_while_their_window_lapsed_breaks_nothing(shop: 
     with shop.services.database.tx() as tx:
         shop.worker.pipeline.tick(tx, [1, 2], NOON + 7 * DAY)
     assert shop.segments(1) == set()
+
+
+CARTED = (
+    CONFIG
+    + """  carted:
+    name: Has filled a cart
+    when: {event: Product Added, within: 7d}
+destinations:
+  k: {kind: klaviyo, credentials: {api_key: pk_test}, events: true}
+"""
+)
+
+
+def _cart(token: str = "c1") -> dict[str, Any]:
+    line = {"product_id": 632910392, "variant_id": 1, "quantity": 1, "price": "40.00"}
+    return {"id": token, "token": token, "updated_at": iso(NOON), "line_items": [line]}
+
+
+def _told(shop: Shop) -> list[tuple[Any, ...]]:
+    query = "SELECT profile_id, name, json_extract(properties, '$.segment') AS segment FROM cue ORDER BY segment"
+    return shop.rows(query)
+
+
+def test_who_was_in_a_segment_before_there_was_an_address_is_told_of_with_it(
+    make_shop: Callable[[str], Shop],
+) -> None:
+    shop = make_shop(CARTED)
+    shop.deliver("carts/create", _cart())
+    shop.work()
+    assert "carted" in shop.segments()
+    assert _told(shop) == []
+    for _ in range(2):
+        shop.deliver("checkouts/create", checkout(cart_token="c1"))
+        shop.work()
+    assert _told(shop) == [(1, "Segment Entered", "carted")]
+
+
+@pytest.mark.parametrize("visitor_first", [True, False])
+def test_what_a_visitor_did_is_told_of_the_customer_they_turn_out_to_be(
+    make_shop: Callable[[str], Shop], visitor_first: bool
+) -> None:
+    """Whichever of the two profiles is the older; what was told of the customer before is not told again."""
+    shop = make_shop(CARTED)
+    steps = [("carts/create", _cart()), ("orders/create", order(checkout_token=None))]
+    for topic, body in steps if visitor_first else reversed(steps):
+        shop.deliver(topic, body)
+        shop.work()
+    assert [segment for _, _, segment in _told(shop)] == ["recent-buyers"]
+    shop.deliver("checkouts/create", checkout("later", cart_token="c1"))
+    shop.work()
+    assert len(shop.rows("SELECT 1 FROM profile WHERE merged_into IS NULL")) == 1
+    assert [(name, segment) for _, name, segment in _told(shop)] == [
+        ("Segment Entered", "carted"),
+        ("Segment Entered", "recent-buyers"),
+    ]
