@@ -132,6 +132,10 @@ def worker(settings: "Settings") -> None:
         worker.run()
     finally:
         services.close()
+    # All that is ours is written. A vendor that does not answer must not hold us up: Python would wait for the call.
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(0)
 
 
 class Minder:

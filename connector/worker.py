@@ -28,7 +28,7 @@ _DUE = 500  # people whose windows have lapsed, in one transaction
 _IDLE_WAIT = 0.1  # seconds without news before the clock is looked at again
 _LOOK_EVERY = 0.5  # seconds between looks for a newer configuration
 _BROKEN_WAITS: Millis = clock.HOUR  # until a person whose evaluation raised is looked at again
-_STOP_WITHIN = 8.0  # seconds for calls under way at the vendors
+_STOP_WITHIN = 5.0  # seconds for calls under way at the vendors: whoever stops us may kill after 10
 
 
 class Worker:

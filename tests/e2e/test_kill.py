@@ -210,6 +210,30 @@ def test_web_and_worker_alone_stop_in_order_under_load(running: Running, vendors
     _assert_vendors_show_what_is_desired(running, vendors)
 
 
+def test_a_vendor_that_does_not_answer_holds_up_no_stop(running: Running, vendors: dict[str, FakeVendor]) -> None:
+    running.apply()
+    web, worker = running.start("web"), running.start("worker")
+    until(running.answers, 15, "storecue web answers")
+    shop = Shop(running)
+    until(lambda: all(vendor.contacts() for vendor in vendors.values()), 15, "contacts are pushed")
+    for vendor in vendors.values():
+        vendor.faults.latency = 20.0
+    until(lambda count=shop.accepted: shop.accepted > count + 50, 15, "further deliveries are accepted")
+    began = time.monotonic()
+    worker.terminate()
+    assert worker.wait(15) == 0
+    assert time.monotonic() - began < 10
+    shop.close()
+    web.terminate()
+    assert web.wait(10) == 0
+    for vendor in vendors.values():
+        vendor.faults.latency = 0.0
+    worker = running.start("worker")
+    _settle(running, worker)
+    _assert_nothing_lost_or_doubled(running, shop.book)
+    _assert_vendors_show_what_is_desired(running, vendors)
+
+
 def test_a_killed_worker_comes_back_by_itself(running: Running) -> None:
     up = running.start("up")
     until(running.answers, 15, "storecue up answers")
