@@ -8,12 +8,14 @@ from adapters.destination import (
     Clock,
     Cue,
     FieldSpec,
+    Held,
     Limits,
     Membership,
     Option,
     Outcome,
     Settings,
     Takes,
+    Wanted,
 )
 
 
@@ -52,6 +54,10 @@ class Console:
         for member in memberships:
             self._say("list", member.email, f"{'+' if member.added else '-'}{list_id}")
         return [Outcome(member.key, "applied", remote_id=member.remote_id) for member in memberships]
+
+    def read(self, wanted: Sequence[Wanted]) -> list[Held]:
+        """Nobody: what was printed is not kept."""
+        return [Held(want.key, "missing") for want in wanted]
 
     def forget(self, email: str, remote_id: str | None = None) -> None:
         self._say("forget", email)

@@ -1,4 +1,5 @@
-"""The port: what every destination answers. Can you log in, what must exist, apply these changes, forget a person."""
+"""The port: what every destination answers. Can you log in, what must exist, apply these changes, what do you hold,
+forget a person."""
 
 import time
 from collections.abc import Mapping, Sequence
@@ -137,6 +138,40 @@ class Outcome:
 
 
 @dataclass(frozen=True, slots=True)
+class Wanted:
+    """One contact to read back; `fields` as they were last pushed. `key` is given back in the Held."""
+
+    key: str
+    email: str
+    remote_id: str | None = None
+    fields: Mapping[str, FieldValue] = field(default_factory=dict)
+
+
+Presence = Literal["found", "missing", "merged"]
+Consent = Literal["subscribed", "unsubscribed", "suppressed"]
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """What the vendor holds of one contact.
+
+    status: `merged` when the record id we knew is gone and the contact lies under `remote_id` now; `missing` contacts
+    have nothing else. email: lower case. tags: sorted; a vendor with tags of its own (Mailchimp) gives those of others
+    as well. fields: by the names that were wanted; a value that is the wanted one, however the vendor writes it, comes
+    back as the wanted one itself, so that `==` finds the drift; None is an empty field. consent: to e-mail, where the
+    vendor tells; `suppressed` means that it will not mail them, whatever they said (bounces, complaints).
+    """
+
+    key: str
+    status: Presence
+    remote_id: str | None = None
+    email: str = ""
+    tags: tuple[str, ...] = ()
+    fields: Mapping[str, FieldValue] = field(default_factory=dict)
+    consent: Consent | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Limits:
     """Sizes the vendor sets. `batch`: contacts per apply worth handing over at once; `concurrency`: calls in flight."""
 
@@ -182,6 +217,10 @@ class Destination(Protocol):
         """The id of the list with this name, created when it is missing."""
 
     def update_list(self, list_id: str, memberships: Sequence[Membership]) -> list[Outcome]: ...
+
+    def read(self, wanted: Sequence[Wanted]) -> list[Held]:
+        """What the vendor holds of these contacts, one Held each, in any order. Changes nothing; raises Transient or
+        Unauthorized when not all of them could be read."""
 
     def forget(self, email: str, remote_id: str | None = None) -> None:
         """Erase the person for good (the vendor's privacy deletion). Repeating it is harmless."""

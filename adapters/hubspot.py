@@ -6,7 +6,7 @@ Paths carry a date version; the shapes are those of 2026-03, the newest publishe
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from itertools import zip_longest
 from typing import Any, NamedTuple
 from urllib.parse import quote
@@ -18,44 +18,38 @@ from adapters.destination import (
     Clock,
     Cue,
     FieldSpec,
-    FieldValue,
+    Held,
     Limits,
     Membership,
     Option,
     Outcome,
     Settings,
     Takes,
+    Wanted,
 )
 from adapters.errors import DeliveryError, Misconfigured, Rejected, Transient, Unauthorized, setting_up
 from adapters.http import Answer, Fault, Http, Vendor, count_option, credential, judge
+from adapters.hubspot_properties import (
+    GROUP,
+    OPTION_KEYS,
+    OWN_FIELDS,
+    TAGS,
+    TYPES,
+    check_type,
+    definition,
+    held_value,
+    new_option,
+    property_values,
+)
 from adapters.outcomes import Send, bisect, chunked, each, in_turn, look_up, not_there, outcome_of, refuse
 from adapters.rate_limit import Window
 from adapters.shape import dig, entries, records, word
 from adapters.values import instant, slug, text
 
 _BATCH = 100
+_OTHER_NAMES = ("hs_additional_emails", "hs_merged_object_ids")
 _EVENTS = 500
 _LIST_RECORDS = 1_000
-_GROUP = "storecue"
-_TAGS = "storecue_tags"
-
-# type and fieldType of a property, by our field type.
-_TYPES = {
-    "text": ("string", "text"),
-    "number": ("number", "number"),
-    "boolean": ("bool", "booleancheckbox"),
-    "date": ("date", "date"),
-    "datetime": ("datetime", "date"),
-}
-# Property types that take our values besides the one we would create, by our field type.
-_ALSO_FITS = {"text": {"enumeration", "phone_number"}, "boolean": {"enumeration"}, "datetime": {"date"}}
-
-_OPTION = ("label", "value", "displayOrder", "hidden", "description")
-
-_OWN_FIELDS = (
-    FieldSpec("storecue_last_cue", "text", "StoreCue last cue"),
-    FieldSpec("storecue_last_cue_at", "datetime", "StoreCue last cue at"),
-)
 
 _FAULTS = {
     423: Fault(Transient, "locked", 2.0),
@@ -130,17 +124,17 @@ class HubSpot:
     def provision(self, fields: Sequence[FieldSpec], tags: Sequence[str]) -> list[str]:
         created = []
         defined = self._definitions(fresh=True)
-        wanted = [*fields, *_OWN_FIELDS]
+        wanted = [*fields, *OWN_FIELDS]
         for spec in wanted:
-            _check_type(spec, defined.get(spec.name))
+            check_type(spec, defined.get(spec.name))
         missing = [spec for spec in wanted if spec.name not in defined]
-        if missing or _TAGS not in defined:
-            body = {"name": _GROUP, "label": "StoreCue"}
+        if missing or TAGS not in defined:
+            body = {"name": GROUP, "label": "StoreCue"}
             if self._http.call("POST", f"{self._properties}/groups", body=body, expect=(409,)).status != 409:
-                created.append(f"property group {_GROUP}")
+                created.append(f"property group {GROUP}")
         for spec in missing:
-            if self._define(_definition(spec)):
-                created.append(f"property {spec.name} ({_TYPES[spec.type][0]})")
+            if self._define(definition(spec)):
+                created.append(f"property {spec.name} ({TYPES[spec.type][0]})")
         return created + self._ensure_tags(tags)
 
     def apply(self, changes: Sequence[Change]) -> list[Outcome]:
@@ -155,7 +149,7 @@ class HubSpot:
         writes: list[_Write] = []
         for change in changes:
             try:
-                properties = _properties(change, defined)
+                properties = property_values(change, defined)
             except Rejected as error:
                 refused.append(outcome_of(change.key, error))
                 continue
@@ -214,6 +208,19 @@ class HubSpot:
         pieces = chunked([m for m in known if m.remote_id], _LIST_RECORDS)
         absent = [not_there(m.key) for m in known if not m.remote_id]
         return absent + in_turn((piece, lambda members: bisect(members, relate, refuse)) for piece in pieces)
+
+    def read(self, wanted: Sequence[Wanted]) -> list[Held]:
+        if not wanted:
+            return []
+        defined = self._definitions()
+        kinds = {n: word(defined[n], "type") for want in wanted for n in want.fields if n in defined}
+        shown = ("email", *_OTHER_NAMES, "hs_email_optout", TAGS, *sorted(kinds))
+        by_id = self._read("id", [want.remote_id for want in wanted if want.remote_id], shown)
+        lost = [want.email for want in wanted if want.remote_id not in by_id]
+        by_email = self._read("email", lost, shown)
+        return [
+            _held(want, by_id.get(want.remote_id or "") or by_email.get(want.email.lower()), kinds) for want in wanted
+        ]
 
     def forget(self, email: str, remote_id: str | None = None) -> None:
         path = f"{self._contacts}/gdpr-delete"
@@ -327,23 +334,20 @@ class HubSpot:
     def _record_ids(self, emails: Iterable[str]) -> dict[str, str]:
         """Record ids by lower-case address, first or additional, of the contacts that exist."""
 
-        def find(some: Sequence[str]) -> dict[str, str]:
-            ids: dict[str, str] = {}
-            body = {
-                "idProperty": "email",
-                "inputs": [{"id": email} for email in some],
-                "properties": ["email", "hs_additional_emails"],
-                "propertiesWithHistory": [],
-            }
-            answer = self._http.call("POST", f"{self._contacts}/batch/read", body=body)
-            for result in records(answer.data, "results"):
-                held = dig(result, "properties")
-                for email in (word(held, "email"), *word(held, "hs_additional_emails").split(";")):
-                    if email and word(result, "id"):
-                        ids[email.lower()] = word(result, "id")
-            return ids
+        found = self._read("email", emails, ("email", "hs_additional_emails"))
+        return {email: word(contact, "id") for email, contact in found.items() if word(contact, "id")}
 
-        return look_up(sorted({email.lower() for email in emails}), _BATCH, find)
+    def _read(self, by: str, values: Iterable[str], properties: Sequence[str]) -> dict[str, dict[str, Any]]:
+        """The contacts that exist, by `id` (also those they had before a merge) or `email` (first or additional)."""
+
+        def find(some: Sequence[str]) -> dict[str, dict[str, Any]]:
+            body: dict[str, Any] = {"inputs": [{"id": value} for value in some], "properties": list(properties)}
+            body |= {"propertiesWithHistory": [], **({"idProperty": "email"} if by == "email" else {})}
+            answer = self._http.call("POST", f"{self._contacts}/batch/read", body=body)
+            own = _ids if by == "id" else _emails
+            return {name: contact for contact in records(answer.data, "results") for name in own(contact)}
+
+        return look_up(sorted({value.lower() for value in values}), _BATCH, find)
 
     # --- properties
 
@@ -361,26 +365,26 @@ class HubSpot:
 
     def _ensure_tags(self, tags: Sequence[str]) -> list[str]:
         """Makes the multi-checkbox and its options exist, keeping every option it has; one line per thing created."""
-        defined = self._definitions().get(_TAGS)
+        defined = self._definitions().get(TAGS)
         if defined is None or not {*tags} <= {word(option, "value") for option in records(defined, "options")}:
-            defined = self._definitions(fresh=True).get(_TAGS)
+            defined = self._definitions(fresh=True).get(TAGS)
         if defined is None:
-            options = [_option(tag, order) for order, tag in enumerate(tags)]
-            label = {"name": _TAGS, "label": "StoreCue tags", "groupName": _GROUP}
+            options = [new_option(tag, order) for order, tag in enumerate(tags)]
+            label = {"name": TAGS, "label": "StoreCue tags", "groupName": GROUP}
             self._define({**label, "type": "enumeration", "fieldType": "checkbox", "options": options})
-            return [f"property {_TAGS}", *(f"tag {tag}" for tag in tags)]
+            return [f"property {TAGS}", *(f"tag {tag}" for tag in tags)]
         held = records(defined, "options")
         if defined.get("type") != "enumeration" or defined.get("fieldType") != "checkbox":
-            raise Rejected(f"property {_TAGS} exists and is no multiple checkbox", field=_TAGS, reason="field_type")
-        options = [{key: option[key] for key in _OPTION if option.get(key) is not None} for option in held]
+            raise Rejected(f"property {TAGS} exists and is no multiple checkbox", field=TAGS, reason="field_type")
+        options = [{key: option[key] for key in OPTION_KEYS if option.get(key) is not None} for option in held]
         missing = [tag for tag in tags if tag not in {word(option, "value") for option in options}]
         if missing:
             # A PATCH replaces the whole list, and since 2026-03 every option needs its displayOrder.
             for order, option in enumerate(options):
                 option.setdefault("displayOrder", order)
-            options += [_option(tag, len(options) + order) for order, tag in enumerate(missing)]
-            self._http.call("PATCH", f"{self._properties}/{_TAGS}", body={"options": options})
-            self._definitions()[_TAGS] = {**defined, "options": options}
+            options += [new_option(tag, len(options) + order) for order, tag in enumerate(missing)]
+            self._http.call("PATCH", f"{self._properties}/{TAGS}", body={"options": options})
+            self._definitions()[TAGS] = {**defined, "options": options}
         return [f"tag {tag}" for tag in missing]
 
     # --- cues
@@ -446,61 +450,6 @@ class HubSpot:
         return midnight.timestamp() - now
 
 
-def _properties(change: Change, defined: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
-    """Every property value as the string HubSpot wants; raises Rejected naming the field that cannot be written."""
-    names = {"firstname": change.first_name, "lastname": change.last_name}
-    properties = {name: value for name, value in names.items() if value is not None}
-    for name, value in change.fields.items():
-        if name not in defined:
-            raise Rejected(f"HubSpot has no property {name}", field=name, reason="unknown_field")
-        properties[name] = _value(name, str(defined[name].get("type")), value)
-    return {**properties, _TAGS: ";".join(change.tags)}
-
-
-def _value(name: str, kind: str, value: FieldValue) -> str:
-    if kind == "enumeration" and isinstance(value, list):
-        return ";".join(value)
-    if kind == "date" and isinstance(value, str):
-        return value[:10]
-    if kind == "datetime" and isinstance(value, str) and value:
-        try:
-            moment = datetime.fromisoformat(value)
-        except ValueError:
-            raise Rejected(f"{value[:40]} is no date-time", field=name, reason="field_type") from None
-        return str(round(moment.replace(tzinfo=moment.tzinfo or UTC).timestamp() * 1000))
-    return text(value)
-
-
-def _check_type(spec: FieldSpec, defined: Mapping[str, Any] | None) -> None:
-    if defined is None:
-        return
-    kind = str(defined.get("type"))
-    if kind != _TYPES[spec.type][0] and kind not in _ALSO_FITS.get(spec.type, ()):
-        message = (
-            f"property {spec.name} exists with type {kind}, not {_TYPES[spec.type][0]}: give the field another name"
-        )
-        raise Rejected(message, field=spec.name, reason="field_type")
-    if dig(defined, "modificationMetadata", "readOnlyValue"):
-        message = f"property {spec.name} is HubSpot's own and read-only: give the field another name"
-        raise Rejected(message, field=spec.name, reason="field_type")
-
-
-def _definition(spec: FieldSpec) -> dict[str, Any]:
-    kind, field_type = _TYPES[spec.type]
-    definition: dict[str, Any] = {"name": spec.name, "label": spec.label, "groupName": _GROUP}
-    definition |= {"type": kind, "fieldType": field_type}
-    if kind == "bool":
-        definition["options"] = [
-            {"label": "Yes", "value": "true", "displayOrder": 0, "hidden": False},
-            {"label": "No", "value": "false", "displayOrder": 1, "hidden": False},
-        ]
-    return definition
-
-
-def _option(tag: str, order: int) -> dict[str, Any]:
-    return {"label": tag, "value": tag, "displayOrder": order, "hidden": False}
-
-
 def _rounds(cues: Sequence[Cue]) -> list[list[Cue]]:
     """The first cue of every contact, then the second of each and so on: a property shows one cue at a time."""
     by_contact: dict[str, list[Cue]] = {}
@@ -524,6 +473,34 @@ def _culprit(error: Mapping[str, Any]) -> str | None:
         if name:
             return name
     return None
+
+
+def _emails(contact: Mapping[str, Any]) -> list[str]:
+    """Its address and the additional ones, in lower case."""
+    held = dig(contact, "properties")
+    return [e.lower() for e in (word(held, "email"), *word(held, "hs_additional_emails").split(";")) if e]
+
+
+def _ids(contact: Mapping[str, Any]) -> list[str]:
+    """Its id and those of the contacts merged into it: a merge gives a new one, and the old ones lead there (2025)."""
+    merged = word(contact, "properties", "hs_merged_object_ids").split(";")
+    return [id_ for id_ in (word(contact, "id"), *merged) if id_]
+
+
+def _held(want: Wanted, contact: Mapping[str, Any] | None, kinds: Mapping[str, str]) -> Held:
+    if contact is None:
+        return Held(want.key, "missing")
+    held, emails = dig(contact, "properties"), _emails(contact)
+    return Held(
+        want.key,
+        "found" if want.remote_id in (None, word(contact, "id")) else "merged",
+        word(contact, "id"),
+        want.email.lower() if want.email.lower() in emails else word(held, "email").lower(),
+        tuple(sorted(tag for tag in word(held, TAGS).split(";") if tag)),
+        {n: held_value(n, kinds[n], word(held, n), v) if n in kinds else None for n, v in want.fields.items()},
+        # The opt-out from everything. Its subscription types are another API, one call per address (2026-03).
+        "unsubscribed" if word(held, "hs_email_optout") == "true" else None,
+    )
 
 
 def _applied(write: _Write, answer: Answer) -> Outcome:

@@ -3,7 +3,7 @@
 Built from Klaviyo's published OpenAPI documents, revision 2026-07-15. No field has to be defined beforehand.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any, NamedTuple
@@ -15,21 +15,24 @@ from adapters.destination import (
     Account,
     Change,
     Clock,
+    Consent,
     Cue,
     FieldSpec,
+    Held,
     Limits,
     Membership,
     Option,
     Outcome,
     Settings,
     Takes,
+    Wanted,
 )
 from adapters.errors import DeliveryError, Rejected, Transient, setting_up
 from adapters.http import Answer, Http, Vendor, credential, judge
 from adapters.outcomes import bisect, chunked, each, in_turn, look_up, not_there, refuse
 from adapters.rate_limit import Window
-from adapters.shape import count, dig, records, word
-from adapters.values import instant
+from adapters.shape import count, dig, entries, records, word
+from adapters.values import as_wanted, instant
 
 _MEDIA_TYPE = "application/vnd.api+json"
 _SINGLES = 20
@@ -152,6 +155,13 @@ class Klaviyo:
         pieces = [piece for kind in kinds for piece in chunked(kind, _LIST_PROFILES)]
         return absent + in_turn((piece, lambda members: bisect(members, relate, refuse)) for piece in pieces)
 
+    def read(self, wanted: Sequence[Wanted]) -> list[Held]:
+        shown = {"fields[profile]": "email,properties,subscriptions", "additional-fields[profile]": "subscriptions"}
+        by_id = self._profiles("id", [want.remote_id for want in wanted if want.remote_id], shown)
+        emails = [want.email.lower() for want in wanted if want.remote_id not in by_id]
+        by_email = self._profiles("email", emails, shown)
+        return [_held(want, by_id.get(want.remote_id or "") or by_email.get(want.email.lower())) for want in wanted]
+
     def forget(self, email: str, remote_id: str | None = None) -> None:
         if remote_id and self._delete({"type": "profile", "id": remote_id, "attributes": {}}).status != 404:
             return
@@ -168,15 +178,18 @@ class Klaviyo:
 
     def _profile_ids(self, emails: Iterable[str]) -> dict[str, str]:
         """Profile ids by lower-case address, of those that exist."""
+        found = self._profiles("email", (email.lower() for email in emails), {"fields[profile]": "email"})
+        return {email: word(profile, "id") for email, profile in found.items()}
 
-        def find(some: Sequence[str]) -> dict[str, str]:
-            wanted = f"any(email,{orjson.dumps(list(some)).decode()})"
-            query = {"filter": wanted, "fields[profile]": "email", "page[size]": _LOOKUP}
-            answer = self._http.call("GET", "/api/profiles", query=query, family="profiles")
-            found = records(answer.data, "data")
-            return {word(profile, "attributes", "email").lower(): word(profile, "id") for profile in found}
+    def _profiles(self, by: str, values: Iterable[str], shown: Mapping[str, object]) -> dict[str, dict[str, Any]]:
+        """The profiles that exist, by their `id` or `email`; `shown`: the query that says what to tell of them."""
 
-        return look_up(sorted({email.lower() for email in emails}), _LOOKUP, find)
+        def find(some: Sequence[str]) -> dict[str, dict[str, Any]]:
+            query = {"filter": f"any({by},{orjson.dumps(list(some)).decode()})", **shown, "page[size]": _LOOKUP}
+            found = records(self._http.call("GET", "/api/profiles", query=query, family="profiles").data, "data")
+            return {word(p, "id") if by == "id" else word(p, "attributes", "email").lower(): p for p in found}
+
+        return look_up(sorted(set(values)), _LOOKUP, find)
 
     def _lists(self, attribute: str, value: str) -> list[str]:
         query = {"filter": f"equals({attribute},{orjson.dumps(value).decode()})"}
@@ -293,6 +306,31 @@ def _profile(change: Change, *, identified_by_email: bool = False) -> dict[str, 
     attributes["properties"] = {**change.fields, "storecue_tags": list(change.tags)}
     identity = {"id": change.remote_id} if change.remote_id else {}
     return {"type": "profile", **identity, "attributes": attributes}
+
+
+def _held(want: Wanted, profile: Mapping[str, Any] | None) -> Held:
+    if profile is None:
+        return Held(want.key, "missing")
+    attributes = dig(profile, "attributes")
+    properties = dig(attributes, "properties") or {}
+    return Held(
+        want.key,
+        "found" if want.remote_id in (None, word(profile, "id")) else "merged",
+        word(profile, "id"),
+        word(attributes, "email").lower(),
+        tuple(sorted(map(str, entries(properties, "storecue_tags")))),
+        {name: as_wanted(dig(properties, name), value, value) for name, value in want.fields.items()},
+        _consent(dig(attributes, "subscriptions", "email", "marketing")),
+    )
+
+
+def _consent(marketing: Any) -> Consent | None:
+    # UNSUBSCRIBE is listed among the suppressions of a profile, as bounces and complaints are.
+    reasons = {word(suppression, "reason") for suppression in records(marketing, "suppression")}
+    consent = word(marketing, "consent")
+    if consent == "UNSUBSCRIBED" or "UNSUBSCRIBE" in reasons:
+        return "unsubscribed"
+    return "suppressed" if reasons else "subscribed" if consent == "SUBSCRIBED" else None
 
 
 def _cue_profile(cue: Cue) -> dict[str, Any]:

@@ -4,10 +4,10 @@ API 3.0. The data centre is the key's suffix. Data never touches a subscription:
 """
 
 import re
-from base64 import b32encode, b64encode
+from base64 import b64encode
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from hashlib import md5, sha256
+from hashlib import md5
 from typing import Any, NamedTuple
 from urllib.parse import quote
 
@@ -18,57 +18,58 @@ from adapters.destination import (
     Account,
     Change,
     Clock,
+    Consent,
     Cue,
     FieldSpec,
     FieldValue,
+    Held,
     Limits,
     Membership,
     Option,
     Outcome,
     Settings,
     Takes,
+    Wanted,
 )
 from adapters.errors import DeliveryError, Misconfigured, Rejected, Transient, setting_up
 from adapters.http import Answer, Fault, Http, Vendor, count_option, credential, judge, parse
+from adapters.mailchimp_fields import (
+    ALSO_FITS,
+    TEXT_BYTES,
+    TYPES,
+    MergeField,
+    cut_value,
+    field_label,
+    find_field,
+    merge_value,
+    new_tag,
+)
 from adapters.outcomes import Send, bisect, chunked, each, in_turn, not_there, outcome_of, refuse
 from adapters.shape import count, entries, records, word
-from adapters.values import instant, slug, text
+from adapters.values import as_wanted, instant, slug, text
 
 _SINGLES = 40
 """Up to here one or two calls per member; beyond, one asynchronous batch and one call per tag."""
 
 _BATCH = 500
-_TEXT_BYTES = 255
 _POLLS = (0.5, 0.5, 1, 1, 2, 2, 3, 5, 5, 5, 5, 10, 10, 10)
 _SLOTS = 30
-
-# Merge field type that we create, and those that take our values besides, by our field type.
-_TYPES = {"text": "text", "number": "number", "boolean": "text", "date": "date", "datetime": "date"}
-_ALSO_FITS = {
-    "text": {"dropdown", "radio", "url", "imageurl", "phone", "zip"},
-    "number": {"text"},
-    "boolean": {"number", "dropdown", "radio"},
-    "date": {"text"},
-    "datetime": {"text"},
-}
-_RESERVED_TAGS = {"EMAIL", "DATE", "LIST", "UNSUB", "ARCHIVE", "REWARDS", "FORWARD", "INTERESTS", "IP", "UNIQID"}
 
 # Where the results of a batch may lie, up to the slash that ends the host.
 _RESULT_PLACE = re.compile(
     r"https://([a-z0-9-]+\.)*(mailchimp\.com|mailchimp[a-z0-9.-]*\.s3[a-z0-9.-]*\.amazonaws\.com)/"
 )
 
+_SHOWN = "id,contact_id,email_address,status,merge_fields,tags,tags_count"
+_CONSENT: Mapping[str, Consent] = {
+    "subscribed": "subscribed",
+    "unsubscribed": "unsubscribed",
+    "cleaned": "suppressed",
+}
+
 # 400s that are the vendor's (or the person's) decision rather than a fault of ours, by the problem's title.
 _DECISIONS = {"Member In Compliance State": "compliance_state", "Forgotten Email Not Subscribed": "forgotten"}
 _REFUSED_WITHOUT_WORDS = {status: Fault(Transient, "rate_limited", 2.0) for status in (403, 429)}
-
-
-class MergeField(NamedTuple):
-    """A merge field of the audience: `name` is the label that people see, `tag` the key in member data."""
-
-    tag: str
-    name: str
-    type: str
 
 
 class _Member(NamedTuple):
@@ -127,7 +128,7 @@ class Mailchimp:
             found = find_field(spec.name, there)
             if found is None:
                 missing.append(spec)
-            elif found.type != _TYPES[spec.type] and found.type not in _ALSO_FITS[spec.type]:
+            elif found.type != TYPES[spec.type] and found.type not in ALSO_FITS[spec.type]:
                 message = f"merge field {found.name} has type {found.type}: give the field {spec.name} another name"
                 raise Rejected(message, field=spec.name, reason="field_type")
         if missing and len(there) + len(missing) > self._slots:
@@ -141,7 +142,7 @@ class Mailchimp:
         created = []
         for spec in missing:
             tag = new_tag(spec.name, {field.tag for field in there})
-            field = MergeField(tag, _label(spec), _TYPES[spec.type])
+            field = MergeField(tag, field_label(spec), TYPES[spec.type])
             body = {**field._asdict(), "required": False, "public": False}
             answer = self._http.call("POST", f"{self._list}/merge-fields", body=body, repeatable=False)
             there.append(field._replace(tag=word(answer.data, "tag") or tag))
@@ -204,6 +205,17 @@ class Mailchimp:
         pieces = chunked(memberships, _BATCH)
         return in_turn((piece, lambda members: bisect(members, relate, refuse)) for piece in pieces)
 
+    def read(self, wanted: Sequence[Wanted]) -> list[Held]:
+        with setting_up():
+            self._look_up({name for want in wanted for name in want.fields})
+        at = {want.key: self._path(want.email) for want in wanted}
+        there = self._members_at(list(at.values()))
+        # Somebody gave it another address there: its id still leads to it.
+        lost = [want for want in wanted if want.remote_id and at[want.key] not in there]
+        at |= {want.key: f"{self._list}/members/{quote(want.remote_id or '', safe='')}" for want in lost}
+        there |= self._members_at([at[want.key] for want in lost])
+        return [self._held(want, there.get(at[want.key])) for want in wanted]
+
     def forget(self, email: str, remote_id: str | None = None) -> None:
         self._http.call("POST", f"{self._path(email)}/actions/delete-permanent", expect=(404,))
 
@@ -226,8 +238,8 @@ class Mailchimp:
             field = self._by_name.get(name)
             if field is None:
                 raise Rejected(f"the audience has no merge field for {name}", field=name, reason="unknown_field")
-            whole[field.tag] = (name, _value(field.type, value))
-        merge_fields = {tag: _cut(value) for tag, (_, value) in whole.items()}
+            whole[field.tag] = (name, merge_value(field.type, value))
+        merge_fields = {tag: cut_value(value) for tag, (_, value) in whole.items()}
         cut = tuple(name for tag, (name, value) in whole.items() if merge_fields[tag] != value)
         return _Member(change.key, change, merge_fields, cut)
 
@@ -295,22 +307,59 @@ class Mailchimp:
             return Outcome(cue.key, "rejected", "unknown_result", message)
         return Outcome(cue.key, "applied", remote_id=cue.remote_id)
 
+    def _members_at(self, paths: Sequence[str]) -> dict[str, Mapping[str, Any]]:
+        """The members under these paths that exist, archived ones not: singly, or many in an asynchronous batch."""
+        query = {"fields": _SHOWN}
+        found: dict[str, Mapping[str, Any]] = {}
+        if len(paths) <= _SINGLES:
+            answers = self._pool.map(lambda path: self._http.call("GET", path, query=query, expect=(404,)), paths)
+            found = {path: answer.data for path, answer in zip(paths, answers, strict=True)}
+        for piece in chunked(paths, _BATCH) if len(paths) > _SINGLES else ():
+            reads = [{"method": "GET", "path": path.removeprefix("/3.0"), "params": query} for path in piece]
+            results = self._results(word(self._run(reads), "response_body_url"))
+            for index, path in enumerate(piece):
+                found[path] = _read_result(results.get(str(index)))
+        return {p: m for p, m in found.items() if word(m, "email_address") and word(m, "status") != "archived"}
+
+    def _held(self, want: Wanted, member: Mapping[str, Any] | None) -> Held:
+        if member is None:
+            return Held(want.key, "missing")
+        tags = records(member, "tags")
+        if count(member, "tags_count") > len(tags):  # a member is shown with 50 tags at most
+            query = {"count": 1000, "fields": "tags.name"}
+            path = f"{self._path(word(member, 'email_address'))}/tags"
+            tags = records(self._http.call("GET", path, query=query).data, "tags")
+        fields: dict[str, FieldValue] = {}
+        for name, value in want.fields.items():
+            field = self._by_name.get(name)
+            held = member["merge_fields"].get(field.tag) if field and member.get("merge_fields") else None
+            fields[name] = as_wanted(held, cut_value(merge_value(field.type, value)) if field else None, value)
+        ids = (word(member, "contact_id"), word(member, "id"))
+        return Held(
+            want.key,
+            "found" if want.remote_id is None or want.remote_id in ids else "merged",
+            ids[0] or ids[1],
+            word(member, "email_address").lower(),
+            tuple(sorted(word(tag, "name") for tag in tags)),
+            fields,
+            _CONSENT.get(word(member, "status")),
+        )
+
     # --- many members
 
     def _apply_batch(self, members: Sequence[_Member]) -> list[Outcome]:
         """Members by one asynchronous batch, then their tags by one call per tag: a batch runs in no order, so a tag
         of a member who does not exist yet would be lost in it."""
         operations = []
-        for index, member in enumerate(members):
+        for member in members:
             method, body = self._write(member)
             path = self._path(member.change.email).removeprefix("/3.0")
             operation = {"method": method, "path": path, "params": {"skip_merge_validation": "true"}}
-            operations.append({**operation, "operation_id": str(index), "body": orjson.dumps(body).decode()})
+            operations.append({**operation, "body": orjson.dumps(body).decode()})
         try:
-            batch_id = self._http.call("POST", "/3.0/batches", body={"operations": operations}).at("id")
+            batch = self._run(operations)
         except Rejected:
             return each(self._pool, members, self._apply_one)
-        batch = self._finished(str(batch_id))
         if not batch.get("errored_operations"):
             outcomes = {index: _applied(member, {}) for index, member in enumerate(members)}
         else:
@@ -358,6 +407,12 @@ class Mailchimp:
             for error in errors
             for email in entries(error, "email_addresses")
         }
+
+    def _run(self, operations: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
+        """The finished batch of these operations, each known by its position."""
+        numbered = [{**operation, "operation_id": str(index)} for index, operation in enumerate(operations)]
+        answer = self._http.call("POST", "/3.0/batches", body={"operations": numbered})
+        return self._finished(str(answer.at("id")))
 
     def _finished(self, batch_id: str) -> Mapping[str, Any]:
         for wait in _POLLS:
@@ -432,21 +487,6 @@ def subscriber_hash(email: str) -> str:
     return md5(email.lower().encode(), usedforsecurity=False).hexdigest()
 
 
-def find_field(name: str, fields: Sequence[MergeField]) -> MergeField | None:
-    """The merge field that holds our field `name`: known by its label, else by the tag that only we would give."""
-    labelled = (field for field in fields if _named(field.name) == name)
-    tagged = (field for field in fields if field.tag == _hashed_tag(name, 0))
-    return next(labelled, None) or next(tagged, None)
-
-
-def new_tag(name: str, taken: set[str]) -> str:
-    """A free merge tag for a field: its name where that fits (10 characters), else its start and a digest of it."""
-    plain = re.sub(r"[^A-Z0-9_]", "", name.upper())
-    if 0 < len(plain) <= 10 and plain not in taken | _RESERVED_TAGS:
-        return plain
-    return next(tag for tag in (_hashed_tag(name, turn) for turn in range(1_000)) if tag not in taken)
-
-
 def _from_result(member: _Member, result: Mapping[str, Any] | None) -> Outcome:
     if result is None:
         return Outcome(member.key, "retry", "no_result", "the batch's result does not tell of this member")
@@ -459,8 +499,17 @@ def _from_result(member: _Member, result: Mapping[str, Any] | None) -> Outcome:
     return _settled(member.key, _judge(Answer(status, {}, raw, data), 0.0))
 
 
+def _read_result(result: Mapping[str, Any] | None) -> Mapping[str, Any]:
+    """The member that a read in a batch gave, {} when there is none; raises what else the vendor said."""
+    status, raw = count(result, "status_code"), word(result, "response").encode()
+    _, data = parse(raw)
+    if 200 <= status < 300 or status == 404:
+        return data
+    raise _judge(Answer(status, {}, raw, data), 0.0)
+
+
 def _applied(member: _Member, data: Mapping[str, Any]) -> Outcome:
-    message = f"cut to {_TEXT_BYTES} bytes: {', '.join(member.cut)}" if member.cut else ""
+    message = f"cut to {TEXT_BYTES} bytes: {', '.join(member.cut)}" if member.cut else ""
     remote_id = word(data, "contact_id") or word(data, "id") or member.change.remote_id
     return Outcome(member.key, "applied", message=message, remote_id=remote_id)
 
@@ -474,40 +523,6 @@ def _settled(key: str, error: DeliveryError) -> Outcome:
 def _tag_states(active: Sequence[str], inactive: Sequence[str]) -> list[dict[str, str]]:
     states = [(tag, "active") for tag in active] + [(tag, "inactive") for tag in inactive]
     return [{"name": tag, "status": status} for tag, status in states]
-
-
-def _named(label: str) -> str:
-    """The field of ours that a label stands for: ltv for `Value (ltv)` and `ltv`, total_spent for `Total spent`."""
-    inner = re.search(r"\(([a-z][a-z0-9_]*)\)$", label)
-    if inner:
-        return inner[1]
-    return label if re.fullmatch(r"[a-z][a-z0-9_]*", label) else slug(label)
-
-
-def _label(spec: FieldSpec) -> str:
-    """The label to give a merge field: what people call it, and our name where that would not be recognised."""
-    if _named(spec.label) == spec.name:
-        return spec.label
-    both = f"{spec.label} ({spec.name})"
-    return both if len(both) <= 50 else spec.name
-
-
-def _hashed_tag(name: str, turn: int) -> str:
-    digest = b32encode(sha256(f"{name}/{turn}".encode()).digest()).decode()
-    return f"{re.sub(r'[^A-Z0-9_]', '', name.upper())[:5] or 'F'}_{digest[:4]}"
-
-
-def _value(kind: str, value: FieldValue) -> str | int | float:
-    if value is None:
-        return ""
-    if kind == "number" and isinstance(value, bool | int | float):
-        return int(value) if isinstance(value, bool) else value
-    return text(value)[:10] if kind == "date" else text(value)
-
-
-def _cut(value: str | int | float) -> str | int | float:
-    # Mailchimp itself cuts text at 255 bytes without a word, in the middle of a character (2026-07).
-    return value.encode()[:_TEXT_BYTES].decode(errors="ignore") if isinstance(value, str) else value
 
 
 def _judge(answer: Answer, now: float) -> DeliveryError:

@@ -18,6 +18,7 @@ class Keyed(Protocol):
 
 
 T = TypeVar("T")
+V = TypeVar("V")
 K = TypeVar("K", bound=Keyed)
 
 
@@ -99,9 +100,9 @@ def chunked(items: Sequence[T], size: int) -> Iterable[Sequence[T]]:
     return (items[start : start + size] for start in range(0, len(items), size))
 
 
-def look_up(items: Sequence[str], size: int, find: Callable[[Sequence[str]], dict[str, str]]) -> dict[str, str]:
+def look_up(items: Sequence[str], size: int, find: Callable[[Sequence[str]], dict[str, V]]) -> dict[str, V]:
     """What `find` finds, asked for at most `size` items at a time; an item for which it is refused is not found."""
-    found: dict[str, str] = {}
+    found: dict[str, V] = {}
     pieces = list(chunked(items, size))
     while pieces:
         piece = pieces.pop()

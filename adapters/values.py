@@ -1,7 +1,8 @@
 """Values as vendors want them written."""
 
 from datetime import UTC, datetime
-from decimal import Decimal
+from decimal import Decimal, InvalidOperation
+from typing import Any
 
 from adapters.destination import FieldValue
 
@@ -21,6 +22,40 @@ def text(value: FieldValue) -> str:
     if isinstance(value, int | float):
         return format(Decimal(repr(value)).normalize(), "f")
     return value if isinstance(value, str) else ", ".join(value)
+
+
+def same(held: object, written: object) -> bool:
+    """True when a vendor holds what was written, though it may write it back otherwise: 12.50 for 12.5, +00:00 for Z,
+    "" for nothing, a list in another order."""
+    held, written = (None if value in ("", []) else value for value in (held, written))
+    if held is None or written is None:
+        return held is written
+    if isinstance(held, bool) or isinstance(written, bool):
+        return str(held).lower() == str(written).lower()
+    if isinstance(held, int | float) or isinstance(written, int | float):
+        try:
+            return Decimal(str(held)) == Decimal(str(written))
+        except InvalidOperation:
+            return False
+    if isinstance(held, list) and isinstance(written, list):
+        return sorted(map(str, held)) == sorted(map(str, written))
+    return held == written or (_moment(held) is not None and _moment(held) == _moment(written))
+
+
+def as_wanted(held: Any, written: object, wanted: FieldValue) -> FieldValue:
+    """The wanted value where the vendor holds what was written for it, else what it holds; None for nothing."""
+    if same(held, written):
+        return wanted
+    return None if held in ("", []) else held
+
+
+def _moment(value: object) -> datetime | None:
+    """The instant that an RFC 3339 date-time names; None for anything else."""
+    try:
+        moment = datetime.fromisoformat(value) if isinstance(value, str) and "T" in value else None
+    except ValueError:
+        return None
+    return moment and moment.replace(tzinfo=moment.tzinfo or UTC)
 
 
 def slug(name: str) -> str:

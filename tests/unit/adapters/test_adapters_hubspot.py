@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from adapters.destination import Change, Cue, FieldSpec, Settings
 from adapters.errors import Misconfigured, Rejected, Transient
-from adapters.hubspot import HubSpot, _check_type, _rounds, _value
+from adapters.hubspot import HubSpot, _rounds
+from adapters.hubspot_properties import check_type, property_value
 
 API = "https://api.hubapi.com"
 CONTACTS = f"{API}/crm/objects/2026-03/contacts"
@@ -44,12 +45,12 @@ TAGS = {"name": "storecue_tags", "type": "enumeration", "fieldType": "checkbox",
     ],
 )
 def test_every_value_is_a_string(kind: str, value: Any, told: str) -> None:
-    assert _value("field", kind, value) == told
+    assert property_value("field", kind, value) == told
 
 
 def test_what_is_no_date_time_is_rejected_by_name() -> None:
     with pytest.raises(Rejected) as caught:
-        _value("last_order_at", "datetime", "yesterday")
+        property_value("last_order_at", "datetime", "yesterday")
     assert caught.value.field == "last_order_at"
 
 
@@ -67,14 +68,14 @@ def test_what_is_no_date_time_is_rejected_by_name() -> None:
 )
 def test_a_property_of_somebody_else_is_used_only_where_our_values_fit(kind: Any, defined: str, fits: bool) -> None:
     spec = FieldSpec("city", kind, "City")
-    _check_type(spec, None)
+    check_type(spec, None)
     if fits:
-        _check_type(spec, {"type": defined})
+        check_type(spec, {"type": defined})
         with pytest.raises(Rejected, match="read-only"):
-            _check_type(spec, {"type": defined, "modificationMetadata": {"readOnlyValue": True}})
+            check_type(spec, {"type": defined, "modificationMetadata": {"readOnlyValue": True}})
     else:
         with pytest.raises(Rejected, match="another name"):
-            _check_type(spec, {"type": defined})
+            check_type(spec, {"type": defined})
 
 
 class Portal:

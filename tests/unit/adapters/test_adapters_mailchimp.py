@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from adapters.destination import Change, FieldSpec, Settings
 from adapters.errors import DeliveryError, Misconfigured
-from adapters.mailchimp import Mailchimp, MergeField, _cut, _label, find_field, new_tag, subscriber_hash
+from adapters.mailchimp import Mailchimp, subscriber_hash
+from adapters.mailchimp_fields import MergeField, cut_value, field_label, find_field, new_tag
 
 KEY = "0123456789abcdef-us21"
 API = "https://us21.api.mailchimp.com/3.0"
@@ -40,7 +41,7 @@ labels = st.one_of(st.text(max_size=60), st.from_regex(r"[A-Za-z ]{1,8}( ?\([a-z
 @given(st.dictionaries(st.one_of(names, st.from_regex(r"[a-c]_?[a-c]?_?", fullmatch=True)), labels, max_size=20))
 def test_each_field_is_found_again_by_its_label_alone(fields: dict[str, str]) -> None:
     made = [
-        MergeField(f"MERGE{n}", _label(FieldSpec(name, "text", label)), "text")
+        MergeField(f"MERGE{n}", field_label(FieldSpec(name, "text", label)), "text")
         for n, (name, label) in enumerate(fields.items())
     ]
     for n, name in enumerate(fields):
@@ -67,7 +68,7 @@ def test_text_is_cut_at_a_character_and_to_255_bytes(value: str) -> None:
         encoded = value.encode()
     except UnicodeEncodeError:
         return
-    cut = str(_cut(value))
+    cut = str(cut_value(value))
     assert value.startswith(cut)
     assert len(cut.encode()) <= 255
     assert cut == value or len(encoded) > 255 >= len(cut.encode()) > 251
