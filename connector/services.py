@@ -38,7 +38,7 @@ class Services:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         try:
-            settings.data_dir.mkdir(parents=True, exist_ok=True)
+            settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)  # it holds customer data
         except OSError as error:
             raise ConfigurationError(
                 f"the data directory {settings.data_dir} cannot be made ({error.strerror}); give the user that runs "
