@@ -94,6 +94,12 @@ profile = Table(
     Column("created_at", BigInteger, nullable=False),
     Column("updated_at", BigInteger, nullable=False),
     Column("merged_into", BigInteger),
+    Index(
+        "profile_merged",
+        "merged_into",
+        sqlite_where=text("merged_into IS NOT NULL"),
+        postgresql_where=text("merged_into IS NOT NULL"),
+    ),
 )
 
 identifier = Table(
@@ -173,7 +179,7 @@ refund = Table(
     Column("order_id", Text, nullable=False),
     Column("amount", BigInteger, nullable=False),
     Column("at", BigInteger, nullable=False),
-    Index("refund_order", "source", "order_id"),
+    Index("refund_order", "source", "order_id", "amount"),  # without the amount SQLite 3.40 prefers the primary key
     sqlite_with_rowid=False,
 )
 
