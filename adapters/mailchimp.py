@@ -45,7 +45,7 @@ from adapters.mailchimp_fields import (
     new_tag,
 )
 from adapters.outcomes import Send, bisect, chunked, each, in_turn, not_there, outcome_of, refuse
-from adapters.shape import count, entries, records, word
+from adapters.shape import count, dig, entries, records, word
 from adapters.values import as_wanted, instant, slug, text
 
 _SINGLES = 40
@@ -332,8 +332,8 @@ class Mailchimp:
         fields: dict[str, FieldValue] = {}
         for name, value in want.fields.items():
             field = self._by_name.get(name)
-            held = member["merge_fields"].get(field.tag) if field and member.get("merge_fields") else None
-            fields[name] = as_wanted(held, cut_value(merge_value(field.type, value)) if field else None, value)
+            written = cut_value(merge_value(field.type, value)) if field else None
+            fields[name] = as_wanted(dig(member, "merge_fields", field.tag), written, value) if field else None
         ids = (word(member, "contact_id"), word(member, "id"))
         return Held(
             want.key,

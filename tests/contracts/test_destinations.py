@@ -7,7 +7,7 @@ A recording is a JSON file in tests/recorded/destinations/<kind>/:
     call       a method of Destination with its arguments
     exchanges  requests expected, each with its response; a request without response loses its connection, one with
                response "silence" times out. Their order is free: calls may run side by side.
-    outcomes | result | raises      what the call gives
+    outcomes | held | result | raises      what the call gives
 
 account.json beside them has the `credentials` of all, and the `headers` that every request must carry.
 
@@ -32,14 +32,14 @@ import requests
 import responses
 
 from adapters import DESTINATIONS
-from adapters.destination import Account, Change, Cue, FieldSpec, Membership, Settings
+from adapters.destination import Account, Change, Cue, FieldSpec, Membership, Settings, Wanted
 from adapters.errors import DeliveryError
 
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "tests/recorded/destinations"
 RECORDINGS = sorted(path for path in FOLDER.glob("*/*.json") if path.stem != "account")
 ACCOUNTS = {path.parent.name: json.loads(path.read_text()) for path in sorted(FOLDER.glob("*/account.json"))}
-KINDS = {"apply": Change, "send": Cue, "update_list": Membership, "provision": FieldSpec}
+KINDS = {"apply": Change, "send": Cue, "update_list": Membership, "provision": FieldSpec, "read": Wanted}
 
 
 class FakeClock:
@@ -97,7 +97,7 @@ def departures(kind: str, method: str, path: str, query: dict[str, str], body: A
         return []
     found = CONTRACT.problems(kind, method, path.removeprefix("/3.0") or "/", query, body)
     for operation in (body or {}).get("operations", ()) if isinstance(body, dict) else ():
-        inner = json.loads(operation["body"])
+        inner = json.loads(operation["body"]) if "body" in operation else None
         found += CONTRACT.problems(kind, operation["method"], operation["path"], operation["params"], inner)
     return list(found)
 
@@ -191,6 +191,10 @@ def test_recording(path: Path) -> None:
         assert raised is None, repr(raised)
     if "result" in recording:
         assert (asdict(result) if isinstance(result, Account) else result) == recording["result"]
+    if "held" in recording:
+        told = {held.key: json.loads(json.dumps(asdict(held))) for held in result}
+        absent = {"remote_id": None, "email": "", "tags": [], "fields": {}, "consent": None}
+        assert told == {held["key"]: {**absent, **held} for held in recording["held"]}
     if "outcomes" in recording:
         assert result is not None
         told = {outcome.key: asdict(outcome) for outcome in result}
@@ -211,7 +215,7 @@ def test_every_vendor_has_an_account_and_recordings() -> None:
 
 
 @pytest.mark.parametrize(
-    "method", ["check_login", "apply", "send", "provision", "ensure_list", "update_list", "forget"]
+    "method", ["check_login", "apply", "send", "provision", "ensure_list", "update_list", "read", "forget"]
 )
 def test_every_method_of_the_port_is_recorded(method: str) -> None:
     recorded = {path.parent.name for path in RECORDINGS if json.loads(path.read_text())["call"]["method"] == method}

@@ -44,11 +44,13 @@ STANDARD = {
     "createdate": "datetime",
     "lastmodifieddate": "datetime",
     "hs_additional_emails": "string",
+    "hs_merged_object_ids": "string",
+    "hs_email_optout": "bool",
 }
 """Properties every portal has (those that an e-mail connector may meet), with their types."""
 
 _SHOWN = ("email", "firstname", "lastname", "createdate", "lastmodifieddate", "hs_object_id")
-_READ_ONLY = ("hs_object_id", "createdate", "lastmodifieddate")
+_READ_ONLY = ("hs_object_id", "createdate", "lastmodifieddate", "hs_merged_object_ids", "hs_email_optout")
 _EMAIL = re.compile(r"[^@\s]+@[^@\s]+\.[^@\s.]+")
 _CATEGORIES = {
     400: "VALIDATION_ERROR",
@@ -112,6 +114,7 @@ class FakeHubSpot(FakeVendor):
         self.plan: Plan = plan
         self.tag_property = tag_property
         self._contacts: dict[str, _Contact] = {}
+        self._merged: dict[str, str] = {}
         self._unique: dict[str, dict[str, str]] = {"email": {}}
         self._blocked: set[str] = set()
         self._properties: dict[str, dict[str, Any]] = {
@@ -202,6 +205,24 @@ class FakeHubSpot(FakeVendor):
         """The contact properties that somebody created, by name."""
         with self.lock:
             return {name: dict(held) for name, held in self._properties.items() if not held["hubspotDefined"]}
+
+    def unsubscribe(self, email: str) -> None:
+        """The person opts out of all e-mail."""
+        with self.lock:
+            self._contacts[self._unique["email"][email.lower()]].properties["hs_email_optout"] = "true"
+
+    def merge(self, email: str, into: str) -> None:
+        """Somebody merges the first contact into the second: the result has a new id, to which both old ones lead, and
+        the first address becomes an additional one."""
+        with self.lock:
+            gone, kept = (self._contacts.pop(self._unique["email"][name.lower()]) for name in (email, into))
+            now = self.clock.time()
+            ids = ";".join((kept.id, gone.id))
+            names = {"hs_merged_object_ids": ids, "hs_additional_emails": email.lower()}
+            result = _Contact(str(next(self._numbers)), now, now, gone.properties | kept.properties | names)
+            self._contacts[result.id] = result
+            for old, name in ((gone.id, email), (kept.id, into)):
+                self._merged[old] = self._unique["email"][name.lower()] = result.id
 
     # --- login, limits, errors ----------------------------------------------------------------------------------------
 
@@ -306,7 +327,7 @@ class FakeHubSpot(FakeVendor):
 
     def _held(self, value: str, id_property: str | None) -> _Contact | None:
         if id_property in (None, "", "hs_object_id"):
-            return self._contacts.get(value)
+            return self._contacts.get(self._merged.get(value, value))
         assert id_property is not None
         if id_property not in self._unique:
             self._refuse(400, f"Property {id_property} is not a unique identifier property.")
@@ -411,6 +432,9 @@ class FakeHubSpot(FakeVendor):
             "lastmodifieddate": _iso(contact.updated),
         }
         properties = contact.properties | own
+        for name, value in contact.properties.items():
+            if self._properties[name]["type"] == "datetime" and value.lstrip("-").isdigit():
+                properties[name] = _iso(int(value) / 1000)  # written in milliseconds, read in RFC 3339
         names = dict.fromkeys([*_SHOWN, *(name for name in wanted if name)])
         return {
             "id": contact.id,
@@ -503,14 +527,20 @@ class FakeHubSpot(FakeVendor):
 
     def _batch_read(self, request: Request, _: Mapping[str, str]) -> Response:
         now, body = _iso(self.clock.time()), request.json
-        results, missing = [], []
+        missing: list[str] = []
+        found: dict[str, dict[str, Any]] = {}
         for item in body["inputs"]:
             contact = self._held(item["id"], body.get("idProperty"))
             if contact is None:
                 missing.append(item["id"])
             else:
-                results.append(self._shown(contact, body["properties"]))
-        answer: dict[str, Any] = {"status": "COMPLETE", "results": results, "startedAt": now, "completedAt": now}
+                found[contact.id] = self._shown(contact, body["properties"])  # two names of one contact are one result
+        answer: dict[str, Any] = {
+            "status": "COMPLETE",
+            "results": list(found.values()),
+            "startedAt": now,
+            "completedAt": now,
+        }
         if not missing:
             return Response(200, answer)
         error = {

@@ -75,6 +75,8 @@ class _Profile:
     attributes: dict[str, Any]
     properties: dict[str, Any] = field(default_factory=dict)
     lists: set[str] = field(default_factory=set)
+    consent: str = "NEVER_SUBSCRIBED"
+    suppressions: list[dict[str, str]] = field(default_factory=list)
 
 
 @dataclass
@@ -174,6 +176,27 @@ class FakeKlaviyo(FakeVendor):
                 for event in self._events.values()
                 if event["profile_id"] in self._profiles
             ]
+
+    def suppress(self, email: str, reason: str = "HARD_BOUNCE") -> None:
+        """The profile gets no more marketing mail: by a bounce, a complaint, the account's owner."""
+        with self.lock:
+            profile = self._profiles[self._by["email"][email.lower()]]
+            profile.suppressions.append({"reason": reason, "timestamp": _iso(self.clock.time())})
+
+    def unsubscribe(self, email: str) -> None:
+        """The person unsubscribes by the link in a mail."""
+        self.suppress(email, "UNSUBSCRIBE")
+        self._profiles[self._by["email"][email.lower()]].consent = "UNSUBSCRIBED"
+
+    def merge(self, email: str, into: str) -> None:
+        """Somebody merges the first profile into the second: the first one's id is gone."""
+        with self.lock:
+            source = self._profiles.pop(self._by["email"].pop(email.lower()))
+            kept = self._profiles[self._by["email"][into.lower()]]
+            kept.properties = source.properties | kept.properties
+            for name in ("external_id", "phone_number"):
+                if value := source.attributes.get(name):
+                    self._by[name].pop(value, None)
 
     # --- login, limits, errors ----------------------------------------------------------------------------------------
 
@@ -329,13 +352,21 @@ class FakeKlaviyo(FakeVendor):
         meta = data.get("meta") or data["attributes"].get("meta") or {}
         _patch(profile.properties, meta.get("patch_properties") or {})
 
-    def _shown(self, profile: _Profile) -> dict[str, Any]:
+    def _shown(self, profile: _Profile, *, subscriptions: bool = False) -> dict[str, Any]:
         attributes: dict[str, Any] = dict.fromkeys(_SCALARS) | profile.attributes
         attributes |= {
             "created": _iso(profile.created),
             "updated": _iso(profile.updated),
             "properties": profile.properties,
         }
+        if subscriptions:
+            marketing = {
+                "can_receive_email_marketing": not profile.suppressions,
+                "consent": profile.consent,
+                "suppression": profile.suppressions,
+                "list_suppressions": [],
+            }
+            attributes["subscriptions"] = {"email": {"marketing": marketing}}
         return {
             "type": "profile",
             "id": profile.id,
@@ -344,11 +375,13 @@ class FakeKlaviyo(FakeVendor):
         }
 
     def _read_profiles(self, request: Request, _: Mapping[str, str]) -> Response:
+        held = list(self._profiles.values())
         if "filter" in request.query:
             name, values = self._filter(request, "profile")
             known = [self._profiles.get(v if name == "id" else self._by[name].get(v, "")) for v in values]
-            return self._page(request, [_sparse(self._shown(p), request) for p in known if p])
-        return self._page(request, [_sparse(self._shown(profile), request) for profile in self._profiles.values()])
+            held = [profile for profile in known if profile]
+        asked = "subscriptions" in request.query.get("additional-fields[profile]", "").split(",")
+        return self._page(request, [_sparse(self._shown(p, subscriptions=asked), request) for p in held])
 
     def _read_profile(self, request: Request, parts: Mapping[str, str]) -> Response:
         profile = self._profiles.get(parts["id"])

@@ -161,6 +161,11 @@ class FakeMailchimp(FakeVendor):
             self._members[_hash(email)].status = "unsubscribed"
             self._compliance.add(_hash(email))
 
+    def bounce(self, email: str) -> None:
+        """Mail to the address comes back for good: Mailchimp cleans it, and no API call may subscribe it again."""
+        self.unsubscribe(email)
+        self._members[_hash(email)].status = "cleaned"
+
     def merge_fields(self) -> dict[str, dict[str, Any]]:
         """The audience's merge fields by tag."""
         with self.lock:

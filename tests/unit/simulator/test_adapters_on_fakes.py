@@ -3,7 +3,7 @@
 import pytest
 
 from adapters import DESTINATIONS
-from adapters.destination import Change, Cue, FieldSpec, Membership, Settings
+from adapters.destination import Change, Cue, FieldSpec, Membership, Settings, Wanted
 from adapters.errors import Transient, Unauthorized
 from connector.clock import parse_instant
 from connector.simulator.vendors import FakeHubSpot, FakeKlaviyo, FakeMailchimp
@@ -240,3 +240,109 @@ def test_outage_is_transient(fake, adapter):
     fake.faults.outage = True
     with pytest.raises(Transient):
         adapter.check_login()
+
+
+PUSHED = {"total_spent": 412.5, "favourite": "tent", "last_order_at": "2026-11-21T10:00:00.123Z", "member": True}
+
+
+def wanted(outcome, email, fields=PUSHED):
+    return Wanted(outcome.key, email, outcome.remote_id, fields)
+
+
+def read(adapter, *wants):
+    return {held.key: held for held in adapter.read(wants)}
+
+
+@pytest.mark.parametrize("count", [1, 130])
+def test_what_was_pushed_is_read_back_as_it_was_pushed(fake, provisioned, count):
+    """Whatever the vendor makes of a value: strings, milliseconds, dates without a time."""
+    done = provisioned.apply([change(n, fields=PUSHED, tags=("lapsed", "vip"), tags_added=TAGS) for n in range(count)])
+    before = len(fake.requests)
+    held = read(provisioned, *(wanted(o, f"Person{o.key[1:]}@example.com") for o in done))
+    assert len(held) == count
+    for key, contact in held.items():
+        assert (contact.status, contact.email) == ("found", f"person{key[1:]}@example.com")
+        assert contact.tags == ("lapsed", "vip")
+        assert contact.fields == PUSHED
+        assert contact.remote_id
+    assert len(fake.requests) - before <= 6  # in batches, not one by one
+    assert read(provisioned) == {}
+
+
+def test_drift_shows_by_field_and_tag(fake, provisioned):
+    first = provisioned.apply([change(1, fields=PUSHED)])[0]
+    provisioned.apply([change(1, tags=("lapsed",), tags_added=("lapsed",), tags_removed=("vip",),
+                              fields={"total_spent": 9, "favourite": None, "member": False})])  # fmt: skip
+    held = read(provisioned, wanted(first, "person1@example.com", PUSHED | {"nowhere": 1}))["k1"]
+    assert held.tags == ("lapsed",)
+    assert {name: held.fields[name] == PUSHED[name] for name in PUSHED} == {
+        "total_spent": False,
+        "favourite": False,
+        "last_order_at": True,
+        "member": False,
+    }
+    assert (held.fields["favourite"], held.fields["nowhere"]) == (None, None)
+
+
+def test_who_is_gone_is_missing_and_the_others_are_not(fake, provisioned):
+    outcomes = provisioned.apply([change(n) for n in range(3)])
+    provisioned.forget("person1@example.com", {o.key: o.remote_id for o in outcomes}["k1"])
+    held = read(provisioned, *(wanted(o, f"person{o.key[1:]}@example.com", {}) for o in outcomes))
+    assert {key: contact.status for key, contact in held.items()} == {"k0": "found", "k1": "missing", "k2": "found"}
+    assert (held["k1"].remote_id, held["k1"].tags) == (None, ())
+
+
+def test_an_address_changed_at_the_vendor_is_found_by_its_id(fake, provisioned):
+    outcome = provisioned.apply([change(1)])[0]
+    moved = change(1, email="new@example.com", previous_email="person1@example.com", remote_id=outcome.remote_id)
+    provisioned.apply([moved])
+    held = read(provisioned, Wanted("k1", "person1@example.com", outcome.remote_id))["k1"]
+    assert (held.status, held.email) == ("found", "new@example.com")
+
+
+def test_a_merged_contact_is_found_under_its_new_id(clock):
+    for kind in ("klaviyo", "hubspot"):
+        with FAKES[kind](clock) as fake:
+            adapter = opened(fake, clock)
+            adapter.provision(FIELDS, TAGS)
+            outcomes = {o.key: o for o in adapter.apply([change(1), change(2)])}
+            fake.merge("person1@example.com", into="person2@example.com")
+            held = read(adapter, wanted(outcomes["k1"], "person1@example.com", {}))["k1"]
+            if kind == "klaviyo":  # the address went with the profile
+                assert held.status == "missing"
+            else:
+                assert (held.status, held.email) == ("merged", "person1@example.com")
+                assert held.remote_id not in (outcomes["k1"].remote_id, outcomes["k2"].remote_id, None)
+            # The next change follows it there, or makes it anew; nobody is lost.
+            again = change(1, tags=("lapsed",), tags_added=("lapsed",), remote_id=outcomes["k1"].remote_id)
+            assert statuses(adapter.apply([again])) == {"k1": "applied"}
+            assert read(adapter, Wanted("k1", "person1@example.com"))["k1"].tags == ("lapsed",)
+            adapter.close()
+
+
+def test_consent_is_told_where_the_vendor_knows_it(fake, provisioned):
+    provisioned.apply([change(n, subscribed=True if n else None) for n in range(3)])
+    fake.unsubscribe("person1@example.com")
+    if fake.vendor == "klaviyo":
+        fake.suppress("person2@example.com")
+    if fake.vendor == "mailchimp":
+        fake.bounce("person2@example.com")
+    held = read(provisioned, *(Wanted(f"k{n}", f"person{n}@example.com") for n in range(3)))
+    last = None if fake.vendor == "hubspot" else "suppressed"
+    assert {key: contact.consent for key, contact in held.items()} == {"k0": None, "k1": "unsubscribed", "k2": last}
+
+
+def test_tags_beyond_the_fifty_that_a_member_shows_are_read(clock):
+    with FAKES["mailchimp"](clock) as fake:
+        adapter = opened(fake, clock)
+        many = tuple(f"t{n:02}" for n in range(60))
+        adapter.apply([change(1, tags=many, tags_added=many, fields={})])
+        assert read(adapter, Wanted("k1", "person1@example.com"))["k1"].tags == many
+        adapter.close()
+
+
+def test_a_read_that_fails_halfway_is_transient(fake, provisioned):
+    provisioned.apply([change(n) for n in range(60)])
+    fake.faults.outage = True
+    with pytest.raises(Transient):
+        provisioned.read([Wanted(f"k{n}", f"person{n}@example.com") for n in range(60)])
