@@ -113,7 +113,7 @@ class Jobs:
         self._people = _next_size(self._people, time.perf_counter() - started)
         if done:
             log.info("refill.finished", segment=name or "(desired states)")
-            pipeline.filling -= {name}
+            pipeline.filling = {segment: last for segment, last in pipeline.filling.items() if segment != name}
         return True
 
     def _resync(self, tx: Connection, pipeline: Pipeline, now: Millis) -> bool:
@@ -131,10 +131,10 @@ class Jobs:
         )
         return done
 
-    def _unfinished(self) -> frozenset[str]:
+    def _unfinished(self) -> dict[str, int]:
         with self._database.read() as connection:
-            rows = connection.execute(select(refill_table.c.segment).where(refill_table.c.finished_at.is_(None)))
-            return frozenset(rows.scalars())
+            query = select(refill_table.c.segment, refill_table.c.last).where(refill_table.c.finished_at.is_(None))
+            return {segment: last for segment, last in connection.execute(query)}
 
 
 def _next_size(people: int, seconds: float) -> int:

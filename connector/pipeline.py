@@ -68,13 +68,14 @@ class Batch:
 class Pipeline:
     """The line for one version of the configuration; `now` is always an argument.
 
-    `filling` names the segments whose members are not all known yet: they change, but fire no triggers.
+    `filling` names the segments whose members are not all known yet, with the last profile id to look at: up to that
+    one they change, but fire no triggers. Whoever came later was never in one, and enters like anybody else.
     """
 
     def __init__(self, configuration: Configuration, ruleset: RuleSet, sources: Mapping[str, Source]) -> None:
         self.configuration = configuration
         self.ruleset = ruleset
-        self.filling: frozenset[str] = frozenset()
+        self.filling: Mapping[str, int] = {}
         self._sources = sources
         self._zone = ZoneInfo(configuration.store.timezone)
         self._fields = tuple(configuration.fields.values())
@@ -470,11 +471,12 @@ class Pipeline:
             verdicts = self.ruleset.evaluate(facts[id_], now)
             segments[id_] = [segment for segment, verdict in verdicts.items() if verdict.matched]
             told = id_ in batch.loud and person.email is not None
+            filling = {segment for segment, last in self.filling.items() if id_ <= last}
             if told and (not person.reachable or id_ in batch.untold):
                 # A flow that waits for this segment could not start before there was an address.
                 known = before.get(id_, {}).items()
                 untold = batch.untold[id_] if person.reachable else {segment for segment, row in known if row.matched}
-                for segment in sorted((untold - batch.told[id_] - self.filling) & {*segments[id_]}):
+                for segment in sorted((untold - batch.told[id_] - filling) & {*segments[id_]}):
                     cues += self._cues(id_, segment, True, now)
             for move in membership.changes(before.get(id_, {}), verdicts, now):
                 moved.append((id_, move))
@@ -483,7 +485,7 @@ class Pipeline:
                 entered = move.kind == "entered"
                 data = {"segment": move.segment, "in": entered, "because": verdicts[move.segment].because}
                 batch.changes.append(self._change(id_, "segment", data, now))
-                if told and move.segment not in self.filling:
+                if told and move.segment not in filling:
                     cues += self._cues(id_, move.segment, entered, now)
         segment_store.save_memberships(tx, moved)
         self._want(tx, persons, segments, now)

@@ -13,6 +13,7 @@ from adapters.destination import Destination
 from adapters.destination import Settings as AccountSettings
 from connector.clock import DAY, HOUR, MINUTE, SECOND
 from connector.domain import DestinationConfig
+from connector.jobs import Jobs
 from connector.simulator.vendors import FakeHubSpot, FakeKlaviyo, FakeMailchimp, FakeVendor
 from connector.sync.store import set_account
 from connector.worker import Worker
@@ -543,3 +544,19 @@ def test_a_guest_who_becomes_a_customer_enters_no_segment_twice(synced: Synced) 
     assert len(synced.klaviyo.contacts()) == 1
     assert [event["properties"]["segment"] for event in synced.klaviyo.events()] == ["recent-buyers"]
     assert synced.rows("SELECT since FROM membership WHERE segment = 'recent-buyers'") == [(NOON,)]
+
+
+def test_who_comes_while_a_rule_is_filled_starts_their_flow(synced: Synced, monkeypatch: pytest.MonkeyPatch) -> None:
+    synced.configure("klaviyo", events=True)
+    synced.deliver(order(total="600.00"))
+    synced.push()
+    told = len(synced.klaviyo.events())
+    with monkeypatch.context() as slow:
+        slow.setattr(Jobs, "step", lambda *_: False)
+        synced.configure("klaviyo", events=True, rules=CONFIG.replace('">=": 1000', '">=": 500'))
+        synced.deliver(order(1002), order(1003, customer=502, email="bob@example.com", total="700.00"))
+    synced.shop.work()
+    synced.push()
+    entered = [(event["email"], event["properties"]["segment"]) for event in synced.klaviyo.events()[told:]]
+    assert sorted(entered) == [("bob@example.com", "recent-buyers"), ("bob@example.com", "vip")]
+    assert synced.klaviyo.contacts()[ADA]["tags"] == ["recent-buyers", "vip"]
