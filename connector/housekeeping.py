@@ -1,19 +1,25 @@
-"""What is thrown away: raw deliveries, delivery ids and push records past their time, a piece at a time."""
+"""What is thrown away, a piece at a time: raw deliveries, delivery ids, push records, told cues and closed dead letters
+past their time. Profiles, their events and their timelines are kept."""
 
 import structlog
-from sqlalchemy import delete, select
+from sqlalchemy import ColumnElement, Table, delete, select, true
 
 from connector.clock import DAY, MINUTE, Millis
 from connector.inbox import deliveries
 from connector.inbox.runner import positions
 from connector.services import Services
-from connector.storage.tables import delivery, push
+from connector.storage.tables import cue, dead_letter, delivery, push
 
 log = structlog.get_logger("housekeeping")
 
 _EVERY: Millis = 10 * MINUTE
 _PIECE = 5_000  # rows in one transaction, so that nobody waits for it
-_PUSHES_KEPT: Millis = 90 * DAY
+_RECORDS_KEPT: Millis = 90 * DAY  # of what was sent, told and settled
+_RECORDS: tuple[tuple[Table, ColumnElement[bool]], ...] = (
+    (push, true()),
+    (cue, cue.c.state.in_(("sent", "skipped"))),
+    (dead_letter, dead_letter.c.state.in_(("replayed", "discarded"))),
+)
 
 
 class Housekeeping:
@@ -31,24 +37,28 @@ class Housekeeping:
         pruned = self._deliveries(before)
         with self._services.database.tx() as tx:
             pruned = max(pruned, deliveries.forget_seen(tx, before, _PIECE))
-            old = select(push.c.id).where(push.c.at < now - _PUSHES_KEPT).limit(_PIECE)
-            pruned = max(pruned, tx.execute(delete(push).where(push.c.id.in_(old))).rowcount)
+            for table, closed in _RECORDS:
+                old = select(table.c.id).where(table.c.at < now - _RECORDS_KEPT, closed).limit(_PIECE)
+                pruned = max(pruned, tx.execute(delete(table).where(table.c.id.in_(old))).rowcount)
         self._next = now if pruned == _PIECE else now + _EVERY
 
     def _deliveries(self, before: Millis) -> int:
         done = positions(self._services.database)
-        pruned = 0
+        with self._services.inbox.read() as connection:
+            oldest = connection.execute(select(delivery.c.received_at).order_by(delivery.c.id).limit(1)).scalar()
+        if oldest is None or oldest >= before:
+            return 0
+        pruned = [self._partition(part, pos, before) for part, pos in done.items()]
+        if any(pruned):
+            log.info("housekeeping.deliveries_pruned", count=sum(pruned))
+        return max(pruned, default=0)
+
+    def _partition(self, part: int, pos: int, before: Millis) -> int:
+        """One partition in a transaction of its own: senders wait for it."""
+        old = (
+            select(delivery.c.id)
+            .where(delivery.c.part == part, delivery.c.pos < pos, delivery.c.received_at < before)
+            .limit(_PIECE)
+        )
         with self._services.inbox.tx() as tx:
-            oldest = tx.execute(select(delivery.c.received_at).order_by(delivery.c.id).limit(1)).scalar()
-            if oldest is None or oldest >= before:
-                return 0
-            for part, pos in done.items():
-                ids = (
-                    select(delivery.c.id)
-                    .where(delivery.c.part == part, delivery.c.pos < pos, delivery.c.received_at < before)
-                    .limit(_PIECE)
-                )
-                pruned = max(pruned, tx.execute(delete(delivery).where(delivery.c.id.in_(ids))).rowcount)
-        if pruned:
-            log.info("housekeeping.deliveries_pruned", count=pruned)
-        return pruned
+            return int(tx.execute(delete(delivery).where(delivery.c.id.in_(old))).rowcount)

@@ -9,7 +9,7 @@ from hashlib import blake2b
 from typing import Any
 
 import zstandard
-from sqlalchemy import Connection, bindparam, func, insert, select
+from sqlalchemy import Connection, bindparam, func, insert, select, update
 
 from connector.errors import NotDurable
 from connector.ports import New, Rec
@@ -102,7 +102,8 @@ class SqlLog:
         self._starting = threading.Lock()
 
     def create(self) -> None:
-        """Create the tables and one head row per partition; the number of partitions is fixed from then on."""
+        """Create the tables and one head row per partition; the number of partitions is fixed from then on. A log that
+        was lost or restored from an older copy goes on past what was worked on, where nothing is passed over."""
         self.database.create(inbox_metadata)
         with self.database.tx() as tx:
             made = tx.execute(select(func.count()).select_from(log_head)).scalar_one()
@@ -110,6 +111,8 @@ class SqlLog:
                 self.partitions = made
             else:
                 tx.execute(insert(log_head), [{"part": part, "head": 0} for part in range(self.partitions)])
+            for part, pos in self._positions().items():
+                tx.execute(update(log_head).where(log_head.c.part == part, log_head.c.head < pos).values(head=pos))
 
     # --- writing: group commit by one thread -------------------------------------------------------------------------
 

@@ -263,6 +263,7 @@ cue = Table(
         postgresql_where=text("state = 'pending'"),
     ),
     Index("cue_profile", "profile_id"),
+    Index("cue_at", "at"),
 )
 
 push = Table(
