@@ -57,11 +57,15 @@ def _settings(**overrides: Any) -> "Settings":
 
 @contextmanager
 def _services(data_dir: Path | None) -> Iterator["Services"]:
+    from sqlalchemy.exc import DBAPIError
+
     from connector.services import Services
 
     services = Services(_settings(data_dir=data_dir))
     try:
         yield services
+    except DBAPIError as error:  # a full disk, say: nothing was changed, and the machine's owner must act
+        raise ConnectorError(f"the database failed: {error.orig}; `storecue doctor` says what to do") from error
     finally:
         services.close()
 

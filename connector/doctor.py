@@ -331,7 +331,10 @@ class _Scene:
                 fix = f"compare the secret of {source.name} with the sender's own; the address for it is {address}"
                 yield Check(name, False, f"nothing accepted yet, {refused} deliveries refused ({reasons})", fix)
             else:
-                yield Check(name, False, "nothing received yet", f"tell the sender to deliver to {address}")
+                outside = (
+                    "" if address.startswith("https:") else "set STORECUE_PUBLIC_URL to your proxy's address, and "
+                )
+                yield Check(name, False, "nothing received yet", f"{outside}tell the sender to deliver to {address}")
 
     def _port(self) -> Check:
         host, port = self.settings.host, self.settings.port

@@ -73,6 +73,7 @@ def test_the_commands_work_one_after_the_other(tmp_path: Path, newcomer: dict[st
         "up",
         "token",
         "doctor",
+        "status",
         "dead-letters",
         "export",
     ]
