@@ -28,6 +28,7 @@ log = structlog.get_logger("push")
 _IDLE = 0.5  # seconds: how long work that another process wrote may wait unseen
 _ATTEMPTS = 12  # then an item goes to dead letters: with the backoff below that is about 5 hours
 _LONGEST_WAIT: Millis = 60 * MINUTE
+_PROBE = 5  # doublings until an account that is out is tried every 32 to 48 s: soon enough to be back
 _REHEARSED = 500  # contacts or cues in one round of a dry run
 
 
@@ -58,6 +59,7 @@ class Pusher:
         self._adapter: Destination | None = None
         self._provisioned = False
         self._chance = chance or Random()  # noqa: S311  (jitter, no secret)
+        self._postponed = 0  # rounds in a row of which nothing came
         self._owed: Callable[[Connection], None] | None = None  # outcomes that could not be written down yet
 
     def run(self, stop: threading.Event, now: Callable[[], Millis]) -> None:
@@ -88,13 +90,16 @@ class Pusher:
             adapter = self._ready(now)
             if adapter is None:
                 return 0
-            return self._push_contacts(adapter, now) + self._push_cues(adapter, now)
+            done = self._push_contacts(adapter, now) + self._push_cues(adapter, now)
+            self._postponed = 0
+            return done
         except Unauthorized as error:
             self._pause("unauthorized", error, now)
         except (Misconfigured, ConfigurationError) as error:
             self._pause("misconfigured", error, now)
         except Transient as error:
-            wait = backoff(0, error.retry_after, self._chance)
+            wait = backoff(min(self._postponed, _PROBE), error.retry_after, self._chance)
+            self._postponed += 1
             log.warning("push.postponed", destination=self.name, reason=error.reason, hint=error.message, wait_ms=wait)
             with self.database.tx() as tx:
                 store.set_account(tx, self.name, now, retry_at=now + wait, message=error.message)

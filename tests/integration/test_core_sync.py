@@ -1,11 +1,13 @@
 """Contacts when people merge, addresses move and vendors answer oddly."""
 
+import itertools
 import json
 from typing import Any
 
 import pytest
 
 from adapters.destination import Change, Outcome
+from adapters.errors import Transient
 from connector.clock import DAY, HOUR, MINUTE
 from connector.sync import store
 from tests.conftest import NOON, iso, order
@@ -140,3 +142,28 @@ def test_a_contact_that_is_gone_is_told_in_full_when_it_may_come_back(
     assert given[1].tags_added == ("recent-buyers", "vip"), "nothing is there, so nothing was told before"
     assert json.loads(synced.rows("SELECT desired FROM sync_state")[0][0])["fields"]["orders_count"] == 3
     assert synced.rows("SELECT pushed, pending FROM sync_state") == [(None, 0)]
+
+
+def test_a_vendor_that_is_out_is_asked_ever_more_seldom_and_found_again_within_a_minute(
+    synced: Synced, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced.configure("klaviyo")
+    synced.deliver(order())
+    [(pusher, _, _)] = synced.shop.worker._pushers.values()
+    adapter = pusher._adapter = pusher._connect(pusher.config)
+    real, asked = adapter.apply, []
+
+    def out(changes: Any) -> list[Outcome]:
+        asked.append(synced.shop.time)
+        raise Transient("out")
+
+    monkeypatch.setattr(adapter, "apply", out)
+    for _ in range(30 * MINUTE // 500):
+        pusher.step(synced.shop.time)
+        synced.shop.time += 500
+    waits = [later - earlier for earlier, later in itertools.pairwise(asked)]
+    assert len(asked) < 30 * 60 / 30 + 6
+    assert max(waits) <= MINUTE
+    monkeypatch.setattr(adapter, "apply", real)
+    synced.shop.time += MINUTE
+    assert pusher.step(synced.shop.time) == 1
