@@ -32,7 +32,12 @@ _FILLED = "filled:"
 _SHOWN = "shown:"  # per destination: what decides which account and what it shows
 _PEOPLE = 2_000  # in the first piece: with every one of them flipping, three destinations take about 0.3 s
 _MOST_PEOPLE = 128_000
+_MOST_FLIPPED = 4_000  # people of one piece whose desired states are renewed with it
 _SHORT, _LONG = 0.1, 0.3  # seconds: a piece holds the write lock, and larger pieces cost less per person
+
+
+class _TooManyError(Exception):
+    """More people of a piece flipped than the write lock's time allows to renew."""
 
 
 class Jobs:
@@ -41,7 +46,8 @@ class Jobs:
     def __init__(self, database: Database) -> None:
         self._database = database
         self._planned = False
-        self._people = _PEOPLE
+        # Per piece of work: a rule that moves nobody goes through 100 people while one is moved.
+        self._people: dict[str, int] = {}
 
     def plan(self, pipeline: Pipeline, now: Millis) -> None:
         """Note what the configuration of `pipeline` needs done, and tell the line which segments are not filled."""
@@ -102,27 +108,34 @@ class Jobs:
             return False
         removed = [segment for segment in pipeline.filling if segment not in pipeline.ruleset.conditions and segment]
         name = next(name for name in (*removed, *pipeline.ruleset.conditions, RESYNC) if name in pipeline.filling)
-        started = time.perf_counter()
-        with self._database.tx() as tx:
-            if name == RESYNC:
-                done = self._resync(tx, pipeline, now)
-            else:
-                progress = refill.step(tx, pipeline.ruleset, name, now, self._people)
-                pipeline.resync(tx, progress.flipped, now)
-                done = progress.done
-        self._people = _next_size(self._people, time.perf_counter() - started)
+        people, started = self._people.get(name, _PEOPLE), time.perf_counter()
+        try:
+            with self._database.tx() as tx:
+                if name == RESYNC:
+                    done = self._resync(tx, pipeline, people, now)
+                else:
+                    progress = refill.step(tx, pipeline.ruleset, name, now, people)
+                    if len(progress.flipped) > _MOST_FLIPPED and people > _PEOPLE:
+                        raise _TooManyError
+                    pipeline.resync(tx, progress.flipped, now)
+                    done = progress.done
+        except _TooManyError:  # nothing was written: the same people come again in smaller pieces
+            self._people[name] = max(people // 8, _PEOPLE)
+            return True
+        self._people[name] = _next_size(people, time.perf_counter() - started)
         if done:
+            del self._people[name]
             log.info("refill.finished", segment=name or "(desired states)")
             pipeline.filling = {segment: last for segment, last in pipeline.filling.items() if segment != name}
         return True
 
-    def _resync(self, tx: Connection, pipeline: Pipeline, now: Millis) -> bool:
+    def _resync(self, tx: Connection, pipeline: Pipeline, people: int, now: Millis) -> bool:
         row = tx.execute(select(refill_table).where(refill_table.c.segment == RESYNC)).one()
-        until = row.position + self._people
-        people = select(profile.c.id).where(
+        until = row.position + people
+        piece = select(profile.c.id).where(
             profile.c.id > row.position, profile.c.id <= until, profile.c.merged_into.is_(None)
         )
-        pipeline.resync(tx, tx.execute(people).scalars().all(), now)
+        pipeline.resync(tx, tx.execute(piece).scalars().all(), now)
         done = bool(until >= row.last)
         tx.execute(
             update(refill_table)
