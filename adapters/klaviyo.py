@@ -42,7 +42,11 @@ _PROFILE_BYTES = 100_000
 _JOB_PROFILES, _JOB_EVENTS, _JOB_BYTES = 10_000, 1_000, 4_800_000
 _LOOKUP = 100
 _LIST_PROFILES = 1_000
-_POLLS = (0.5, 0.5, 1, 1, 2, 2, 3, 5, 5, 5, 5, 10, 10, 10)
+_POLLS = (1, 3, 8, 18, 30)
+"""Seconds before each look at a job: few, because they count as calls. A minute in all; then its profiles are to be
+imported again, which is harmless: an import sets what is desired."""
+
+_LONGEST_JOB = 900.0
 
 # Burst and steady windows, fixed at the vendor and per endpoint. The documents say 750 a minute for the third tier,
 # the documentation's table 700 (2026-07): the smaller one.
@@ -72,6 +76,14 @@ class _Encoded(NamedTuple):
     profile: bytes
 
 
+class _Job(NamedTuple):
+    """An import job under way, and until when (epoch seconds) it is waited for."""
+
+    id: str
+    items: Sequence[_Encoded]
+    until: float
+
+
 class Klaviyo:
     """An account of Klaviyo (see adapters.destination.Destination). Options: `revision`."""
 
@@ -92,6 +104,7 @@ class Klaviyo:
         vendor = Vendor("Klaviyo", "https://a.klaviyo.com", headers, (key,), _judge, self.limits.concurrency, _WINDOWS)
         self._http = Http(vendor, settings, clock)
         self._clock = clock
+        self._unfinished: _Job | None = None
         self._pool = ThreadPoolExecutor(self.limits.concurrency, thread_name_prefix="klaviyo")
 
     def check_login(self) -> Account:
@@ -103,6 +116,7 @@ class Klaviyo:
         return []
 
     def apply(self, changes: Sequence[Change]) -> list[Outcome]:
+        earlier = self._earlier()
         # An e-mail address moves with the profile's id; who may not be created must be known to exist.
         sought = [
             c.previous_email or c.email for c in changes if not c.remote_id and (c.previous_email or not c.create)
@@ -119,6 +133,8 @@ class Klaviyo:
         if len(wanted) <= _SINGLES:
             return skipped + (each(self._pool, wanted, self._upsert) if wanted else [])
         encoded = [_Encoded(change.key, change, orjson.dumps(_profile(change))) for change in wanted]
+        skipped += [earlier[e.key, e.profile] for e in encoded if (e.key, e.profile) in earlier]
+        encoded = [e for e in encoded if (e.key, e.profile) not in earlier]
         large = [e for e in encoded if len(e.profile) > _PROFILE_BYTES]
         skipped += [Outcome(e.key, "rejected", "too_large", "a profile may have 100 kB at most") for e in large]
         fitting = [e for e in encoded if len(e.profile) <= _PROFILE_BYTES]
@@ -225,11 +241,29 @@ class Klaviyo:
                 raise _judge(answer, 0.0)
             rest = [item for item in items if item.key not in refused]
             return _rejected(refused) + (self._import(rest) if rest else [])
-        job_id = str(answer.at("data", "id"))
-        failed = self._failures(job_id)
+        return self._concluded(_Job(str(answer.at("data", "id")), items, self._clock.time() + _LONGEST_JOB))
+
+    def _earlier(self) -> dict[tuple[str, bytes], Outcome]:
+        """The outcomes, by key and profile, of the job that an earlier call gave up on. Nothing is sent before it ends:
+        ending later, it would undo that."""
+        job = self._unfinished
+        if job is None or self._clock.time() >= job.until:
+            return {}
+        try:
+            outcomes = {outcome.key: outcome for outcome in self._concluded(job)}
+        except Rejected:  # Klaviyo has forgotten it
+            self._unfinished = None
+            return {}
+        return {(item.key, item.profile): outcomes[item.key] for item in job.items}
+
+    def _concluded(self, job: _Job) -> list[Outcome]:
+        """The outcomes of a job, waited for; raises Transient when it does not end in time."""
+        self._unfinished, items = job, job.items
+        failed = self._failures(job.id)
+        self._unfinished = None
         if not failed:
             return [Outcome(i.key, "applied", remote_id=i.change.remote_id) for i in items]
-        refused = _by_item(self._import_errors(job_id), items)
+        refused = _by_item(self._import_errors(job.id), items)
         # With an id, the profile may only have been merged away. And when some profile failed and nobody says which,
         # each of the others has to answer for itself.
         unclear = None in refused or len(refused) < failed
@@ -250,6 +284,7 @@ class Klaviyo:
             if status == "complete":
                 return count(answer.data, "data", "attributes", "failed_count")
             if status == "cancelled":
+                self._unfinished = None
                 raise Transient("Klaviyo cancelled the import job", reason="job_cancelled", retry_after=10.0)
         raise Transient("Klaviyo has not finished the import job", reason="job_pending", retry_after=30.0)
 

@@ -5,9 +5,10 @@ API 3.0. The data centre is the key's suffix. Data never touches a subscription:
 
 import re
 from base64 import b64encode
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from hashlib import md5
+from itertools import zip_longest
 from typing import Any, NamedTuple
 from urllib.parse import quote
 
@@ -51,8 +52,10 @@ from adapters.values import as_wanted, instant, slug, text
 _SINGLES = 40
 """Up to here one or two calls per member; beyond, one asynchronous batch and one call per tag."""
 
-_BATCH = 500
-_POLLS = (0.5, 0.5, 1, 1, 2, 2, 3, 5, 5, 5, 5, 10, 10, 10)
+_BATCH, _SEGMENT = 1_000, 500
+_POLLS = (1, 3, 8, 18, 30)
+"""Seconds before each look at a batch, a minute in all; then its members are to be written again, which is harmless."""
+
 _SLOTS = 30
 
 # Where the results of a batch may lie, up to the slash that ends the host.
@@ -202,7 +205,7 @@ class Mailchimp:
                 for m in members
             ]
 
-        pieces = chunked(memberships, _BATCH)
+        pieces = chunked(memberships, _SEGMENT)
         return in_turn((piece, lambda members: bisect(members, relate, refuse)) for piece in pieces)
 
     def read(self, wanted: Sequence[Wanted]) -> list[Held]:
@@ -385,10 +388,11 @@ class Mailchimp:
                 segment = self._tag_id(tag) if tag in added else self._known_tags().get(tag.lower())
                 if segment is None:
                     continue  # nobody has a tag that does not exist
-                for email, message in self._change_segment(segment, added.get(tag, ()), removed.get(tag, ())).items():
-                    if email in by_email:
-                        key = by_email[email]
-                        failures[key] = Outcome(key, "rejected", "tag_refused", f"{tag}: {message}", field=tag)
+                for add, remove in _pieces(added.get(tag, []), removed.get(tag, [])):
+                    for email, message in self._change_segment(segment, add, remove).items():
+                        if email in by_email:
+                            key = by_email[email]
+                            failures[key] = Outcome(key, "rejected", "tag_refused", f"{tag}: {message}", field=tag)
         except DeliveryError as error:
             if error.reason == "not_found":
                 self._segments = None
@@ -480,6 +484,11 @@ class Mailchimp:
                 raise
             known[name.lower()] = str(answer.at("id"))
         return known[name.lower()]
+
+
+def _pieces(add: Sequence[str], remove: Sequence[str]) -> Iterable[tuple[Sequence[str], Sequence[str]]]:
+    """Additions and removals in pairs of pieces, as many as one call takes of each."""
+    return zip_longest(chunked(add, _SEGMENT), chunked(remove, _SEGMENT), fillvalue=())
 
 
 def subscriber_hash(email: str) -> str:

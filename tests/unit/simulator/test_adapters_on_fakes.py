@@ -346,3 +346,47 @@ def test_a_read_that_fails_halfway_is_transient(fake, provisioned):
     fake.faults.outage = True
     with pytest.raises(Transient):
         provisioned.read([Wanted(f"k{n}", f"person{n}@example.com") for n in range(60)])
+
+
+@pytest.mark.parametrize("restart", [False, True])
+def test_an_import_job_that_does_not_end_in_time_is_repeated_and_has_no_second_effect(clock, restart):
+    """The process may die at any moment of it: nothing has to be remembered but what was not yet accepted."""
+    began = clock.time()
+    with FakeKlaviyo(api_key="pk_test", clock=clock, job_seconds=240) as fake:
+        adapter = opened(fake, clock)
+        with pytest.raises(Transient) as given_up:
+            adapter.apply([change(n) for n in range(30)])
+        assert given_up.value.reason == "job_pending"
+        assert clock.time() - began <= 90
+        assert fake.contacts() == {}
+        if restart:
+            adapter.close()
+            adapter = opened(fake, clock)
+        newer = [change(n, tags=("lapsed",), fields={"total_spent": 7}) for n in range(30)]
+        outcomes = None
+        for _ in range(10):
+            try:
+                outcomes = adapter.apply(newer)
+                break
+            except Transient as error:
+                assert error.reason == "job_pending"
+                clock.sleep(error.retry_after)
+        clock.sleep(600)
+        assert set(statuses(outcomes).values()) == {"applied"}
+        assert len(fake.contacts()) == 30
+        assert {tuple(c["tags"]) for c in fake.contacts().values()} == {("lapsed",)}
+        assert {c["fields"]["total_spent"] for c in fake.contacts().values()} == {7}
+        adapter.close()
+
+
+def test_a_job_that_never_ends_holds_nobody_up_for_longer_than_a_quarter_of_an_hour(clock):
+    with FakeKlaviyo(api_key="pk_test", clock=clock, job_seconds=1e9) as fake:
+        adapter = opened(fake, clock)
+        with pytest.raises(Transient):
+            adapter.apply([change(n) for n in range(30)])
+        with pytest.raises(Transient):
+            adapter.apply([change(99)])
+        assert fake.contacts() == {}
+        clock.sleep(900)
+        assert statuses(adapter.apply([change(99)])) == {"k99": "applied"}
+        adapter.close()
