@@ -8,7 +8,7 @@ from sqlalchemy import Connection, RowMapping, bindparam, delete, func, insert, 
 from sqlalchemy.dialects.sqlite import insert as upsert
 
 from connector.clock import Millis
-from connector.storage.tables import account, cue, dead_letter, push, sync_state, vendor_list
+from connector.storage.tables import account, cue, dead_letter, profile, push, sync_state, vendor_list
 from connector.sync.desired import emptied
 from connector.sync.plan import Pending
 
@@ -302,21 +302,23 @@ def keep_list_id(tx: Connection, destination: str, segment: str, list_id: str) -
 
 
 def retry_dead(tx: Connection, letters: Iterable[RowMapping], now: Millis) -> None:
-    """Give contacts and cues that were given up another try."""
+    """Give contacts and cues that were given up another try, also those of people who are part of another by now."""
     for letter in letters:
-        here = {"destination": letter["origin"], "person": int(letter["reference"])}
+        person = int(letter["reference"])
+        kept = tx.execute(select(profile.c.merged_into).where(profile.c.id == person)).scalar()
+        people = [person] if kept is None else [person, kept]
         if letter["kind"] == "push":
             tx.execute(
                 update(sync_state)
-                .where(sync_state.c.destination == here["destination"], sync_state.c.profile_id == here["person"])
+                .where(sync_state.c.destination == letter["origin"], sync_state.c.profile_id.in_(people))
                 .values(pending=1, due_at=now, attempts=0)
             )
         else:
             tx.execute(
                 update(cue)
                 .where(
-                    cue.c.destination == here["destination"],
-                    cue.c.profile_id == here["person"],
+                    cue.c.destination == letter["origin"],
+                    cue.c.profile_id.in_(people),
                     cue.c.name == letter["topic"],
                     cue.c.state == "dead",
                 )

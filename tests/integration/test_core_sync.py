@@ -167,3 +167,16 @@ def test_a_vendor_that_is_out_is_asked_ever_more_seldom_and_found_again_within_a
     monkeypatch.setattr(adapter, "apply", real)
     synced.shop.time += MINUTE
     assert pusher.step(synced.shop.time) == 1
+
+
+def test_a_dead_cue_of_a_person_who_was_merged_is_tried_again_with_its_letter(synced: Synced) -> None:
+    synced.configure("klaviyo", events=True)
+    synced.deliver(order(), order(1002, customer=502, email=BOB))
+    synced.klaviyo.faults.answer(400, {"errors": []}, match="/api/events", times=2)
+    synced.push()
+    assert synced.rows("SELECT DISTINCT state FROM cue") == [("dead",)]
+    synced.shop.deliver("customers/merge", _merge(501, 502))
+    synced.shop.work()
+    assert synced.shop.services.replay_dead_letters([1, 2], now=synced.shop.time) == 2
+    synced.push()
+    assert synced.rows("SELECT DISTINCT state FROM cue") == [("sent",)]
