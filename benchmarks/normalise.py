@@ -1,4 +1,4 @@
-"""What one Shopify delivery costs from its bytes to its meaning, on one core: `python benchmarks/normalise.py`.
+"""What one Shopify delivery costs from its bytes to its meaning, on one core: `python -m benchmarks.normalise`.
 
 Prints a table of microseconds per delivery, the best of seven rounds, and beside the fast reader what marshmallow takes
 for the same document. Nothing is asserted: the machine's other work shows in every figure, ratios travel better.

@@ -1,7 +1,7 @@
 """Refill of twenty segments: our time beside SQL written by hand for the same rule and the same table.
 
-    python benchmarks/refill.py                       1,000,000 people, 10,000,000 events
-    python benchmarks/refill.py --people 20000 --events 200000
+    python -m benchmarks.refill                       1,000,000 people, 10,000,000 events
+    python -m benchmarks.refill --people 20000 --events 200000
 
 Columns: members; seconds of the hand-written SELECT; of the same written to a table like ours, in one statement and
 one transaction; of our refill (in ranges, each its own transaction with synchronous=FULL, with the list of who entered
@@ -13,10 +13,10 @@ import shutil
 import time
 from pathlib import Path
 
-from segment_data import make
-from segment_rules import RULES
 from sqlalchemy import text
 
+from benchmarks.segment_data import make
+from benchmarks.segment_rules import RULES
 from connector.domain import SegmentConfig, StoreInfo
 from connector.segments import refill
 from connector.segments.evaluate import RuleSet

@@ -1,7 +1,7 @@
 """Windows that lapse: what the clock's tick costs beside recomputing everybody, and how late a flip is.
 
-    python benchmarks/windows.py                      1,000,000 people, 10,000,000 events; 120 s of real time
-    python benchmarks/windows.py --people 20000 --events 200000 --seconds 10
+    python -m benchmarks.windows                      1,000,000 people, 10,000,000 events; 120 s of real time
+    python -m benchmarks.windows --people 20000 --events 200000 --seconds 10
 
 1. Twenty segments filled; then an hour passes in ticks of a minute (frozen clock): people with a membership that falls
    due are decided again by check, beside a full recomputation of all segments by SQL over the same database.
@@ -17,11 +17,11 @@ import time
 from collections.abc import Iterable
 from pathlib import Path
 
-from refill import NOW, prepare
-from segment_data import DAY, make
-from segment_rules import BOUGHT, RULES
 from sqlalchemy import Connection, insert, text
 
+from benchmarks.refill import NOW, prepare
+from benchmarks.segment_data import DAY, make
+from benchmarks.segment_rules import BOUGHT, RULES
 from connector.clock import HOUR, MINUTE
 from connector.domain import SegmentConfig, StoreInfo
 from connector.segments import refill

@@ -60,7 +60,12 @@ class Worker:
                 busy = self.step(wait=0.0 if busy else _IDLE_WAIT) > 0
             except Fenced:
                 busy = True
+            except OperationalError as error:  # the disk is full, or somebody holds the lock: one line says it all
+                busy = False
+                log.error("worker.database_failed", hint=str(error.orig))
+                self.stopping.wait(1)
             except Exception:
+                busy = False
                 log.exception("worker.failed")
                 self.stopping.wait(1)
         self.close()
