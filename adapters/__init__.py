@@ -11,6 +11,7 @@ for outcome in klaviyo.apply([change]):
     print(outcome.key, outcome.status, outcome.reason)
 """
 
+from adapters.brevo import Brevo
 from adapters.console import Console
 from adapters.destination import Vendor
 from adapters.hubspot import HubSpot
@@ -18,6 +19,7 @@ from adapters.klaviyo import Klaviyo
 from adapters.mailchimp import Mailchimp
 
 DESTINATIONS: dict[str, Vendor] = {
+    "brevo": Brevo,
     "console": Console,
     "hubspot": HubSpot,
     "klaviyo": Klaviyo,
