@@ -42,7 +42,7 @@ _PROFILE_BYTES = 100_000
 _JOB_PROFILES, _JOB_EVENTS, _JOB_BYTES = 10_000, 1_000, 4_800_000
 _LOOKUP = 100
 _LIST_PROFILES = 1_000
-_POLLS = (1, 3, 8, 18, 30)
+_POLLS = (0.5, 1.5, 4, 10, 18, 26)
 """Seconds before each look at a job: few, because they count as calls. A minute in all; then its profiles are to be
 imported again, which is harmless: an import sets what is desired."""
 

@@ -53,7 +53,7 @@ _SINGLES = 40
 """Up to here one or two calls per member; beyond, one asynchronous batch and one call per tag."""
 
 _BATCH, _SEGMENT = 1_000, 500
-_POLLS = (1, 3, 8, 18, 30)
+_POLLS = (0.5, 1.5, 4, 10, 18, 26)
 """Seconds before each look at a batch, a minute in all; then its members are to be written again, which is harmless."""
 
 _SLOTS = 30
