@@ -373,6 +373,8 @@ def test_an_import_job_that_does_not_end_in_time_is_repeated_and_has_no_second_e
                 clock.sleep(error.retry_after)
         clock.sleep(600)
         assert set(statuses(outcomes).values()) == {"applied"}
+        jobs = [row for row in fake.requests if (row.method, row.path) == ("POST", "/api/profile-bulk-import-jobs")]
+        assert len(jobs) == 2  # one for what was wanted first, one for what came then: none is sent only to be sure
         assert len(fake.contacts()) == 30
         assert {tuple(c["tags"]) for c in fake.contacts().values()} == {("lapsed",)}
         assert {c["fields"]["total_spent"] for c in fake.contacts().values()} == {7}
