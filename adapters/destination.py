@@ -13,7 +13,7 @@ FieldValue = str | float | int | bool | None | list[str]
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """How to reach one account. `credentials` by vendor: Klaviyo, Mailchimp and Brevo `api_key`, HubSpot `access_token`.
+    """How to reach one account. `credentials` by vendor: HubSpot `access_token`, the others `api_key`.
 
     `base_url` replaces scheme, host and port of the vendor's address, paths unchanged. Plain http, and private or
     loopback addresses, need `allow_insecure`. `options` are the vendor's own (Klaviyo `revision`, HubSpot `version`).

@@ -56,6 +56,8 @@ _BATCH, _SEGMENT = 1_000, 500
 _POLLS = (0.5, 1.5, 4, 10, 18, 26)
 """Seconds before each look at a batch, a minute in all; then its members are to be written again, which is harmless."""
 
+_LONGEST_BATCH = 900.0
+
 _SLOTS = 30
 
 # Where the results of a batch may lie, up to the slash that ends the host.
@@ -82,6 +84,14 @@ class _Member(NamedTuple):
     change: Change
     merge_fields: dict[str, Any]
     cut: tuple[str, ...]
+
+
+class _Batch(NamedTuple):
+    """A batch of members under way, and until when (epoch seconds) it is waited for."""
+
+    id: str
+    members: Sequence[_Member]
+    until: float
 
 
 class Mailchimp:
@@ -117,6 +127,7 @@ class Mailchimp:
         self._by_name: dict[str, MergeField] = {}
         self._segments: dict[str, str] | None = None
         self._double_opt_in: bool | None = None
+        self._unfinished: _Batch | None = None
 
     def check_login(self) -> Account:
         self._http.call("GET", "/3.0/ping")
@@ -170,6 +181,9 @@ class Mailchimp:
                 members.append(self._member(change))
             except Rejected as error:
                 refused.append(outcome_of(change.key, error))
+        earlier = self._earlier(members) if members else {}
+        refused += earlier.values()
+        members = [member for member in members if member.key not in earlier]
         if not members:
             return refused
         if len(members) <= _SINGLES:
@@ -314,14 +328,20 @@ class Mailchimp:
         """The members under these paths that exist, archived ones not: singly, or many in an asynchronous batch."""
         query = {"fields": _SHOWN}
         found: dict[str, Mapping[str, Any]] = {}
-        if len(paths) <= _SINGLES:
-            answers = self._pool.map(lambda path: self._http.call("GET", path, query=query, expect=(404,)), paths)
-            found = {path: answer.data for path, answer in zip(paths, answers, strict=True)}
-        for piece in chunked(paths, _BATCH) if len(paths) > _SINGLES else ():
+        singly = list(paths) if len(paths) <= _SINGLES else []
+        for piece in chunked(paths, _BATCH) if not singly else ():
             reads = [{"method": "GET", "path": path.removeprefix("/3.0"), "params": query} for path in piece]
-            results = self._results(word(self._run(reads), "response_body_url"))
-            for index, path in enumerate(piece):
-                found[path] = _read_result(results.get(str(index)))
+            try:
+                batch = self._finished(self._start(reads))
+            except Transient as error:
+                if error.reason != "job_pending":
+                    raise
+                singly += piece
+                continue
+            results = self._results(word(batch, "response_body_url"))
+            found |= {path: _read_result(results.get(str(index))) for index, path in enumerate(piece)}
+        answers = self._pool.map(lambda path: self._http.call("GET", path, query=query, expect=(404,)), singly)
+        found |= {path: answer.data for path, answer in zip(singly, answers, strict=True)}
         return {p: m for p, m in found.items() if word(m, "email_address") and word(m, "status") != "archived"}
 
     def _held(self, want: Wanted, member: Mapping[str, Any] | None) -> Held:
@@ -360,15 +380,37 @@ class Mailchimp:
             operation = {"method": method, "path": path, "params": {"skip_merge_validation": "true"}}
             operations.append({**operation, "body": orjson.dumps(body).decode()})
         try:
-            batch = self._run(operations)
+            batch_id = self._start(operations)
         except Rejected:
             return each(self._pool, members, self._apply_one)
+        return self._concluded(_Batch(batch_id, members, self._clock.time() + _LONGEST_BATCH), members)
+
+    def _earlier(self, members: Sequence[_Member]) -> dict[str, Outcome]:
+        """The outcomes, by key, of those members who are as they were in the batch that an earlier call gave up on.
+        Nothing is sent before it ends: ending later, it would undo that."""
+        batch = self._unfinished
+        if batch is None or self._clock.time() >= batch.until:
+            return {}
+        sent = {member.key: member for member in batch.members}
+        same = [member for member in members if sent.get(member.key) == member]
+        try:
+            return {outcome.key: outcome for outcome in self._concluded(batch, same)}
+        except Rejected:  # Mailchimp has forgotten it
+            self._unfinished = None
+            return {}
+
+    def _concluded(self, under_way: _Batch, wanted: Sequence[_Member]) -> list[Outcome]:
+        """The outcomes of the wanted members of a batch, tagged; raises Transient when it does not end in time."""
+        self._unfinished, members = under_way, under_way.members
+        batch = self._finished(under_way.id)
+        self._unfinished = None
         if not batch.get("errored_operations"):
-            outcomes = {index: _applied(member, {}) for index, member in enumerate(members)}
+            outcomes = {member.key: _applied(member, {}) for member in wanted}
         else:
             results = self._results(word(batch, "response_body_url"))
-            outcomes = {index: _from_result(member, results.get(str(index))) for index, member in enumerate(members)}
-        there = [member for index, member in enumerate(members) if outcomes[index].status == "applied"]
+            places = {member.key: str(index) for index, member in enumerate(members)}
+            outcomes = {member.key: _from_result(member, results.get(places[member.key])) for member in wanted}
+        there = [member for member in wanted if outcomes[member.key].status == "applied"]
         failures = self._tag(there)
         return [failures.get(outcome.key, outcome) for outcome in outcomes.values()]
 
@@ -412,11 +454,10 @@ class Mailchimp:
             for email in entries(error, "email_addresses")
         }
 
-    def _run(self, operations: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
-        """The finished batch of these operations, each known by its position."""
+    def _start(self, operations: Sequence[Mapping[str, Any]]) -> str:
+        """The id of a batch of these operations, each known by its position."""
         numbered = [{**operation, "operation_id": str(index)} for index, operation in enumerate(operations)]
-        answer = self._http.call("POST", "/3.0/batches", body={"operations": numbered})
-        return self._finished(str(answer.at("id")))
+        return str(self._http.call("POST", "/3.0/batches", body={"operations": numbered}).at("id"))
 
     def _finished(self, batch_id: str) -> Mapping[str, Any]:
         for wait in _POLLS:

@@ -348,23 +348,32 @@ def test_a_read_that_fails_halfway_is_transient(fake, provisioned):
         provisioned.read([Wanted(f"k{n}", f"person{n}@example.com") for n in range(60)])
 
 
+SLOW = {
+    "klaviyo": lambda clock: FakeKlaviyo(api_key="pk_test", clock=clock, job_seconds=240),
+    "mailchimp": lambda clock: FakeMailchimp(api_key="abc-us21", clock=clock, batch_seconds=240),
+}
+STARTS = ("/api/profile-bulk-import-jobs", "/3.0/batches")
+
+
 @pytest.mark.parametrize("restart", [False, True])
-def test_an_import_job_that_does_not_end_in_time_is_repeated_and_has_no_second_effect(clock, restart):
+@pytest.mark.parametrize("kind", SLOW)
+def test_a_job_that_does_not_end_in_time_is_repeated_and_has_no_second_effect(clock, kind, restart):
     """The process may die at any moment of it: nothing has to be remembered but what was not yet accepted."""
-    began = clock.time()
-    with FakeKlaviyo(api_key="pk_test", clock=clock, job_seconds=240) as fake:
+    with SLOW[kind](clock) as fake:
         adapter = opened(fake, clock)
+        adapter.provision(FIELDS, TAGS)
+        began = clock.time()
         with pytest.raises(Transient) as given_up:
-            adapter.apply([change(n) for n in range(30)])
+            adapter.apply([change(n) for n in range(60)])
         assert given_up.value.reason == "job_pending"
         assert clock.time() - began <= 90
         assert fake.contacts() == {}
         if restart:
             adapter.close()
             adapter = opened(fake, clock)
-        newer = [change(n, tags=("lapsed",), fields={"total_spent": 7}) for n in range(30)]
+        newer = [change(n, tags=("lapsed",), tags_added=("lapsed",), fields={"total_spent": 7}) for n in range(60)]
         outcomes = None
-        for _ in range(10):
+        for _ in range(20):
             try:
                 outcomes = adapter.apply(newer)
                 break
@@ -372,23 +381,37 @@ def test_an_import_job_that_does_not_end_in_time_is_repeated_and_has_no_second_e
                 assert error.reason == "job_pending"
                 clock.sleep(error.retry_after)
         clock.sleep(600)
-        assert set(statuses(outcomes).values()) == {"applied"}
-        jobs = [row for row in fake.requests if (row.method, row.path) == ("POST", "/api/profile-bulk-import-jobs")]
+        assert statuses(outcomes) == {c.key: "applied" for c in newer}
+        jobs = [row for row in fake.requests if row.method == "POST" and row.path in STARTS]
         assert len(jobs) == 2  # one for what was wanted first, one for what came then: none is sent only to be sure
-        assert len(fake.contacts()) == 30
+        assert len(fake.contacts()) == 60
         assert {tuple(c["tags"]) for c in fake.contacts().values()} == {("lapsed",)}
-        assert {c["fields"]["total_spent"] for c in fake.contacts().values()} == {7}
+        assert {str(v) for c in fake.contacts().values() for v in c["fields"].values() if v} == {"7"}
         adapter.close()
 
 
-def test_a_job_that_never_ends_holds_nobody_up_for_longer_than_a_quarter_of_an_hour(clock):
-    with FakeKlaviyo(api_key="pk_test", clock=clock, job_seconds=1e9) as fake:
+@pytest.mark.parametrize("kind", SLOW)
+def test_a_job_that_never_ends_holds_nobody_up_for_longer_than_a_quarter_of_an_hour(clock, kind):
+    with SLOW[kind](clock) as fake:
+        fake.job_seconds = fake.batch_seconds = 1e9
         adapter = opened(fake, clock)
+        adapter.provision(FIELDS, TAGS)
         with pytest.raises(Transient):
-            adapter.apply([change(n) for n in range(30)])
+            adapter.apply([change(n) for n in range(60)])
         with pytest.raises(Transient):
             adapter.apply([change(99)])
         assert fake.contacts() == {}
         clock.sleep(900)
         assert statuses(adapter.apply([change(99)])) == {"k99": "applied"}
+        adapter.close()
+
+
+def test_members_are_read_one_by_one_when_a_batch_takes_too_long(clock):
+    with FAKES["mailchimp"](clock) as fake:
+        adapter = opened(fake, clock)
+        adapter.provision(FIELDS, TAGS)
+        adapter.apply([change(n) for n in range(60)])
+        fake.batch_seconds = 1e9
+        held = adapter.read([Wanted(f"k{n}", f"person{n}@example.com") for n in range(60)])
+        assert {contact.status for contact in held} == {"found"}
         adapter.close()
