@@ -30,7 +30,8 @@ from connector.config.yaml_file import parse
 from connector.domain import RawRequest
 from connector.inbox.runner import run_once
 from connector.logs import configure
-from connector.pipeline import Pipeline
+from connector.pipeline import Pipeline, line
+from connector.pipeline.decisions import Decisions
 from connector.ports import New
 from connector.profiles import store as profile_store
 from connector.segments import store as segment_store
@@ -38,17 +39,17 @@ from connector.services import Services
 from connector.simulator import bodies
 
 _STAGES: tuple[tuple[str, Any, str], ...] = (
-    ("normalise", Pipeline, "_understand"),
-    ("identity", Pipeline, "_identify"),
-    ("load people", Pipeline, "_load"),
-    ("entities", Pipeline, "_store_things"),
-    ("events", Pipeline, "_store_events"),
-    ("traits", Pipeline, "_compute_traits"),
+    ("normalise", line, "understand"),
+    ("identity", line, "identify"),
+    ("load people", line, "load"),
+    ("entities", line, "store_things"),
+    ("events", line, "store_events"),
+    ("traits", line, "compute_traits"),
     ("save people", profile_store, "save"),
     ("facts", segment_store, "load_facts"),
     ("memberships read", segment_store, "load_memberships"),
     ("memberships written", segment_store, "save_memberships"),
-    ("desired states", Pipeline, "_want"),
+    ("desired states", Decisions, "want"),
     ("timeline", profile_store, "add_changes"),
 )
 

@@ -17,7 +17,7 @@ from sqlalchemy.exc import IntegrityError, OperationalError
 from werkzeug.test import Client, EnvironBuilder, TestResponse, run_wsgi_app
 
 from connector.app import create_app
-from connector.pipeline import Pipeline
+from connector.pipeline import line
 from connector.sources.shopify.topics import TOPICS
 from connector.web import current
 from connector.web.ingress import Ingress
@@ -244,14 +244,14 @@ def test_a_record_that_the_line_trips_over_is_buried_alone(
         "value": ValueError("boom"),
         "row": IntegrityError("INSERT", {}, Exception("UNIQUE constraint failed")),
     }
-    real = Pipeline._store_events
+    real = line.store_events
 
-    def trips(self: Pipeline, tx: Any, meant: Any, batch: Any) -> None:
+    def trips(tx: Any, meant: Any, batch: Any, zone: Any) -> None:
         if any(one.delivery.id == "bad" for one in meant):
             raise faults[fault]
-        real(self, tx, meant, batch)
+        real(tx, meant, batch, zone)
 
-    monkeypatch.setattr(Pipeline, "_store_events", trips)
+    monkeypatch.setattr(line, "store_events", trips)
     for number in range(5):
         shop.deliver("orders/create", order(1000 + number), id="bad" if number == 2 else f"{fault}-{number}")
     shop.work()
@@ -265,7 +265,7 @@ def test_a_fault_of_the_disk_is_nobodys_dead_letter(shop: Shop, monkeypatch: pyt
 
     shop.deliver("orders/create", order())
     with monkeypatch.context() as patched:
-        patched.setattr(Pipeline, "_store_events", full)
+        patched.setattr(line, "store_events", full)
         for _ in range(3):
             with pytest.raises(OperationalError):
                 shop.work()

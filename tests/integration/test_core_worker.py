@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from connector.clock import DAY, HOUR
+from connector.pipeline import line
 from connector.segments import store as segment_store
 from connector.worker import Worker
 from tests.conftest import CONFIG, NOON, Shop, order
@@ -12,15 +13,14 @@ from tests.conftest import CONFIG, NOON, Shop, order
 
 def test_only_the_record_that_breaks_us_is_buried(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
     """Other partitions wait behind it, and their turn is next."""
-    line = type(shop.worker.pipeline)
-    real = line._store_events
+    real = line.store_events
 
-    def breaks(self: Any, tx: Any, meant: Any, batch: Any) -> None:
+    def breaks(tx: Any, meant: Any, batch: Any, zone: Any) -> None:
         if any(one.delivery.id.startswith("bad") for one in meant):
             raise RuntimeError("boom")
-        real(self, tx, meant, batch)
+        real(tx, meant, batch, zone)
 
-    monkeypatch.setattr(line, "_store_events", breaks)
+    monkeypatch.setattr(line, "store_events", breaks)
     for number in range(40):
         one = order(1000 + number, customer=500 + number, email=f"p{number}@example.com")
         shop.deliver("orders/create", one, id=f"bad{number}" if number % 20 == 7 else f"good{number}")

@@ -1,0 +1,35 @@
+"""What travels down the line: deliveries with their meaning, and what they touch."""
+
+from collections import defaultdict
+from dataclasses import dataclass, field
+from typing import Any
+
+from connector.domain import Delivery, Normalised
+
+
+@dataclass(slots=True)
+class Meant:
+    """A delivery and what it means."""
+
+    delivery: Delivery
+    normalised: Normalised
+    person: int | None = None
+
+
+@dataclass(slots=True)
+class Batch:
+    """What a batch touches and what must be recomputed."""
+
+    touched: set[int] = field(default_factory=set)
+    parts: dict[str, set[int]] = field(default_factory=lambda: defaultdict(set))
+    loud: set[int] = field(default_factory=set)
+    changes: list[dict[str, Any]] = field(default_factory=list)
+    buyers: dict[tuple[str, str], set[int]] = field(default_factory=lambda: defaultdict(set))
+    """Order (source, id) -> everybody who is or was said to have bought it: one, unless the shop gave it away."""
+    merged: list[tuple[int, int]] = field(default_factory=list)
+    """(winner, loser) of stored profiles."""
+    moved: list[tuple[str, int, int]] = field(default_factory=list)
+    """(e-mail, who had it, who has it now)"""
+    told: dict[int, set[str]] = field(default_factory=lambda: defaultdict(set))
+    untold: dict[int, set[str]] = field(default_factory=lambda: defaultdict(set))
+    """Of merged people: the segments that the part with an address was in, and those that only the other part was in"""

@@ -1,0 +1,123 @@
+"""Who is meant: the people of a batch, found by their identifiers or their orders, made, and united."""
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+
+from sqlalchemy import Connection
+
+from connector.clock import Millis
+from connector.domain import Identifier
+from connector.inbox import deliveries
+from connector.pipeline.batch import Batch, Meant
+from connector.pipeline.timeline import change
+from connector.profiles import consent, store, traits
+from connector.profiles.identity import People
+from connector.profiles.store import Person
+from connector.segments import store as segment_store
+
+
+def identify(tx: Connection, meant: Sequence[Meant], batch: Batch, now: Millis) -> People:
+    """Say in each of `meant` which person it is about, and in `batch` whom it touches; tie new identifiers."""
+    wanted = {one for m in meant for one in (*m.normalised.identifiers, *m.normalised.merged_from)}
+    known = store.holders(tx, wanted)
+    people = People(known, store.held(tx, set(known.values())), store.next_id(tx))
+    source_of: dict[Identifier, str] = {}
+    stored = _order_owners(tx, meant)
+    by_order = dict(stored)
+    for one in meant:
+        normalised, source = one.normalised, one.delivery.source
+        person = people.resolve(
+            normalised.identifiers,
+            authoritative=normalised.authoritative,
+            merged_from=normalised.merged_from,
+        )
+        if person is None and normalised.order_ref is not None:
+            person = by_order.get((source, normalised.order_ref))
+        one.person = person
+        for identifier in normalised.identifiers:
+            source_of.setdefault(identifier, source)
+        if person is not None:
+            for entity in normalised.entities:
+                if entity.kind == "order":
+                    by_order[source, entity.id] = person
+    for one in meant:
+        if one.person is None and one.normalised.order_ref is not None:
+            # A refund may have come before its order and still be in the same batch.
+            one.person = by_order.get((one.delivery.source, one.normalised.order_ref))
+        if one.person is not None:
+            one.person = people.find(one.person)
+            concerned = {one.person} | _buyers(one, stored, people, batch)
+            batch.touched |= concerned
+            if one.delivery.headers.get(deliveries.REPLAY) != "quiet":
+                batch.loud |= concerned
+    for identifier, giver in people.moved:
+        ends = people.find(giver), people.find(people.tied[identifier])
+        if ends[0] != ends[1]:
+            batch.moved.append((identifier.value, *ends))
+            batch.touched |= set(ends)
+    store.tie(tx, {one: people.find(person) for one, person in people.tied.items()}, source_of, now)
+    return people
+
+
+def _buyers(one: Meant, stored: Mapping[tuple[str, str], int], people: People, batch: Batch) -> set[int]:
+    """The buyers on record of the orders in a delivery, noted with the one whom it names."""
+    found = set()
+    for entity in one.normalised.entities:
+        if entity.kind == "order" and one.person is not None:
+            key = (one.delivery.source, entity.id)
+            batch.buyers[key].add(one.person)
+            if (before := stored.get(key)) is not None:
+                found.add(people.find(before))
+            batch.buyers[key] |= found
+    return found
+
+
+def _order_owners(tx: Connection, meant: Sequence[Meant]) -> dict[tuple[str, str], int]:
+    wanted: dict[str, set[str]] = defaultdict(set)
+    for one in meant:
+        if one.normalised.order_ref is not None:
+            wanted[one.delivery.source].add(one.normalised.order_ref)
+    return {
+        (source, id_): person
+        for source, ids in wanted.items()
+        for id_, person in store.order_owners(tx, source, ids).items()
+    }
+
+
+def load(tx: Connection, people: People, batch: Batch, now: Millis) -> dict[int, Person]:
+    """The people of the batch as they stand, with new ones made and merged ones united."""
+    created = {people.find(person) for person in people.created}
+    losers = {merge.loser for merge in people.merges}
+    persons = store.load(tx, batch.touched | losers | {merge.winner for merge in people.merges})
+    for person in created:
+        if person not in persons:
+            persons[person] = Person(person, {}, {}, None, stored=False, changed=True)
+    for merge in people.merges:
+        winner, loser = people.find(merge.winner), persons.pop(merge.loser, None)
+        if loser is None:
+            continue  # made and merged within this batch: there is nothing of it to move
+        united = persons[winner]
+        _note_told(tx, united, loser, batch)
+        united.consent = consent.merge(united.consent, loser.consent)
+        united.traits = loser.traits | united.traits
+        united.changed = True
+        store.merge(tx, winner, merge.loser, now)
+        batch.merged.append((winner, merge.loser))
+        for part in traits.COMPUTED:
+            batch.parts[part].add(winner)
+        batch.parts["customer"].add(winner)
+        batch.touched.add(winner)
+        batch.changes.append(change(winner, "merged", {"from": merge.loser, "because": merge.because}, now))
+    batch.changes += [change(person.id, "created", {}, now) for person in persons.values() if not person.stored]
+    return {person: persons[person] for person in batch.touched if person in persons}
+
+
+def _note_told(tx: Connection, winner: Person, loser: Person, batch: Batch) -> None:
+    """Note what of two people no destination has heard, because only one of them had an address."""
+    if winner.reachable is loser.reachable:
+        return
+    rows = segment_store.load_memberships(tx, [winner.id, loser.id])
+    inside = {id_: {segment for segment, row in rows[id_].items() if row.matched} for id_ in rows}
+    known, silent = (winner, loser) if winner.reachable else (loser, winner)
+    batch.told[winner.id] |= inside[known.id]
+    batch.untold[winner.id] |= inside[silent.id]

@@ -1,0 +1,126 @@
+"""The things of the shop, by id: customers, orders, refunds, carts and checkouts."""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from typing import Any
+
+import orjson
+from sqlalchemy import Connection
+
+from connector.domain import Entity, StoreInfo
+from connector.pipeline.batch import Batch, Meant
+from connector.profiles import customer, store, traits
+
+_PARTS = {
+    "customer": ("customer",),
+    "order": ("orders", "carts"),
+    "refund": ("orders",),
+    "cart": ("carts",),
+    "checkout": ("carts",),
+}
+
+
+def store_things(tx: Connection, meant: Sequence[Meant], batch: Batch, shop: StoreInfo) -> None:
+    """Put the things of the batch in place of older versions, and note whose traits must be recomputed."""
+    entities, orders, deleted, refunds = [], [], [], []
+    settle: set[tuple[str, str]] = set()
+    customers: list[tuple[Meant, Entity | None]] = []
+    for one in meant:
+        source = one.delivery.source
+        for entity in one.normalised.entities:
+            if entity.kind == "customer":
+                customers.append((one, entity))
+            elif entity.kind == "refund":
+                refunds.append(_refund_row(source, entity, shop))
+                settle.add((source, entity.data["order_id"]))
+            elif entity.kind != "order":
+                entities.append(_entity_row(source, entity, one.person))
+            elif entity.deleted:
+                deleted.append({"source": source, "id": entity.id, "at": entity.updated_at})
+            else:
+                orders.append(_order_row(source, entity, one.person, shop))
+                settle.add((source, entity.id))
+            if one.person is not None and (part := _PARTS.get(entity.kind)):
+                for name in part:
+                    batch.parts[name].add(one.person)
+        if one.normalised.tag_changes:
+            customers.append((one, None))
+            if one.person is not None:
+                batch.parts["customer"].add(one.person)
+    entities += _customer_rows(tx, customers)
+    store.put_entities(tx, entities)
+    store.put_orders(tx, orders)
+    store.delete_orders(tx, deleted)
+    store.put_refunds(tx, refunds)
+    store.settle_refunds(tx, store.with_refunds(tx, settle))
+
+
+def _customer_rows(tx: Connection, payloads: Sequence[tuple[Meant, Entity | None]]) -> list[dict[str, Any]]:
+    wanted: dict[str, set[str]] = defaultdict(set)
+    for one, entity in payloads:
+        wanted[one.delivery.source].add(_customer_id(one, entity))
+    known = {
+        (source, id_): found
+        for source, ids in wanted.items()
+        for id_, found in store.customers(tx, source, ids).items()
+    }
+    rows: dict[tuple[str, str], dict[str, Any]] = {}
+    for one, entity in payloads:
+        key = (one.delivery.source, _customer_id(one, entity))
+        record, at, deleted = known.get(key) or (customer.empty(), 0, False)
+        if entity is not None:
+            record = customer.update(record, entity.data, entity.updated_at)
+            if entity.updated_at >= at:
+                at, deleted = entity.updated_at, entity.deleted
+        record = customer.retag(record, one.normalised.tag_changes)
+        known[key] = (record, at, deleted)
+        rows[key] = {
+            "source": key[0],
+            "kind": "customer",
+            "id": key[1],
+            "profile_id": one.person,
+            "updated_at": at,
+            "deleted": int(deleted),
+            "data": orjson.dumps(record).decode(),
+        }
+    return list(rows.values())
+
+
+def _customer_id(one: Meant, entity: Entity | None) -> str:
+    """The shop's id of the customer a payload is about."""
+    if entity is not None:
+        return entity.id
+    return next(i.value for i in one.normalised.identifiers if i.kind == "customer_id").partition(":")[2]
+
+
+def _entity_row(source: str, entity: Entity, person: int | None) -> dict[str, Any]:
+    return {
+        "source": source,
+        "kind": entity.kind,
+        "id": entity.id,
+        "profile_id": person,
+        "updated_at": entity.updated_at,
+        "deleted": int(entity.deleted),
+        "data": orjson.dumps(entity.data).decode(),
+    }
+
+
+def _order_row(source: str, entity: Entity, person: int | None, shop: StoreInfo) -> dict[str, Any]:
+    data = entity.data
+    counts = not data.get("test") and data.get("cancelled_at") is None
+    return {
+        "source": source,
+        "id": entity.id,
+        "profile_id": person,
+        "updated_at": entity.updated_at,
+        "placed_at": data["placed_at"],
+        "total": traits.to_minor(data["total"], shop),
+        "counts": int(counts),
+        "data": orjson.dumps(data).decode(),
+    }
+
+
+def _refund_row(source: str, entity: Entity, shop: StoreInfo) -> dict[str, Any]:
+    data = entity.data
+    amount = traits.to_minor(data["amount"], shop)
+    return {"source": source, "id": entity.id, "order_id": data["order_id"], "amount": amount, "at": data["at"]}
