@@ -29,7 +29,7 @@ from adapters.destination import (
 )
 from adapters.errors import DeliveryError, Rejected, Transient, setting_up
 from adapters.http import Answer, Http, Vendor, credential, judge
-from adapters.outcomes import bisect, chunked, each, in_turn, look_up, not_there, refuse
+from adapters.outcomes import Send, bisect, chunked, each, in_turn, look_up, not_there, outcome_of, refuse
 from adapters.rate_limit import Window
 from adapters.shape import count, dig, entries, records, word
 from adapters.values import as_wanted, instant
@@ -130,15 +130,22 @@ class Klaviyo:
                 wanted.append(replace(change, remote_id=known))
             else:
                 skipped.append(not_there(change.key))
-        if len(wanted) <= _SINGLES:
-            return skipped + (each(self._pool, wanted, self._upsert) if wanted else [])
-        encoded = [_Encoded(change.key, change, orjson.dumps(_profile(change))) for change in wanted]
-        skipped += [earlier[e.key, e.profile] for e in encoded if (e.key, e.profile) in earlier]
-        encoded = [e for e in encoded if (e.key, e.profile) not in earlier]
-        large = [e for e in encoded if len(e.profile) > _PROFILE_BYTES]
-        skipped += [Outcome(e.key, "rejected", "too_large", "a profile may have 100 kB at most") for e in large]
-        fitting = [e for e in encoded if len(e.profile) <= _PROFILE_BYTES]
-        return skipped + in_turn((job, self._import_or_bisect) for job in _jobs(fitting))
+        left: list[_Encoded] = []
+        settled: list[_Encoded] = []
+        for change in wanted:
+            try:
+                item = _encoded(change)
+            except Rejected as error:
+                skipped.append(outcome_of(change.key, error))
+                continue
+            (settled if (item.key, item.profile) in earlier else left).append(item)
+        pieces: list[tuple[Sequence[_Encoded], Send[_Encoded]]]
+        pieces = [(settled, lambda some: [earlier[e.key, e.profile] for e in some])] if settled else []
+        if len(left) > _SINGLES:
+            pieces += [(job, self._import_or_bisect) for job in _jobs(left)]
+        elif left:
+            pieces.append((left, lambda some: each(self._pool, [e.change for e in some], self._upsert)))
+        return skipped + in_turn(pieces)
 
     def send(self, cues: Sequence[Cue]) -> list[Outcome]:
         if len(cues) <= _SINGLES:
@@ -330,6 +337,17 @@ class Klaviyo:
             # One repeated unique_id refuses the whole job, where the single endpoint just keeps the first (2026-07).
             return each(self._pool, cues, self._event)
         return [Outcome(cue.key, "applied", remote_id=cue.remote_id) for cue in cues]
+
+
+def _encoded(change: Change) -> _Encoded:
+    """Raises Rejected for a profile that Klaviyo would not take whatever is in it."""
+    try:
+        profile = orjson.dumps(_profile(change))
+    except TypeError as error:  # lone surrogates, integers beyond 64 bits
+        raise Rejected(f"not expressible in JSON: {error}", reason="unencodable") from None
+    if len(profile) > _PROFILE_BYTES:
+        raise Rejected("a profile may have 100 kB at most", reason="too_large")
+    return _Encoded(change.key, change, profile)
 
 
 def _profile(change: Change, *, identified_by_email: bool = False) -> dict[str, Any]:

@@ -181,19 +181,18 @@ class Mailchimp:
                 members.append(self._member(change))
             except Rejected as error:
                 refused.append(outcome_of(change.key, error))
-        earlier = self._earlier(members) if members else {}
-        refused += earlier.values()
-        members = [member for member in members if member.key not in earlier]
         if not members:
             return refused
-        if len(members) <= _SINGLES:
-            return refused + each(self._pool, members, self._apply_one)
-        moving = [m for m in members if m.change.previous_email]
-        staying = [m for m in members if not m.change.previous_email]
+        earlier = self._earlier(members)
+        known = [member for member in members if member.key in earlier]
+        left = [member for member in members if member.key not in earlier]
+        singly = left if len(left) <= _SINGLES else [m for m in left if m.change.previous_email]
+        batched = [] if len(left) <= _SINGLES else [m for m in left if not m.change.previous_email]
         pieces: list[tuple[Sequence[_Member], Send[_Member]]]
-        pieces = [(piece, self._apply_batch) for piece in chunked(staying, _BATCH)]
-        if moving:
-            pieces.append((moving, lambda some: each(self._pool, some, self._apply_one)))
+        pieces = [(known, lambda some: [earlier[m.key] for m in some])] if known else []
+        pieces += [(piece, self._apply_batch) for piece in chunked(batched, _BATCH)]
+        if singly:
+            pieces.append((singly, lambda some: each(self._pool, some, self._apply_one)))
         return refused + in_turn(pieces)
 
     def send(self, cues: Sequence[Cue]) -> list[Outcome]:

@@ -71,3 +71,16 @@ def test_a_job_refused_without_a_pointer_is_bisected(bad: set[int], clock: Any) 
     assert {int(o.key[1:]) for o in outcomes if o.status == "rejected"} == bad
     assert {o.status for o in outcomes if int(o.key[1:]) not in bad} == {"applied"}
     assert len(sent) <= 1 + len(bad) * 6
+
+
+def test_what_json_cannot_say_is_rejected_alone(clock: Any) -> None:
+    changes = [Change(f"c{n}", f"p{n}@example.com", f"shop:{n}") for n in range(24)]
+    changes.append(Change("odd", "odd@example.com", "shop:odd", fields={"bio": "\ud800"}))
+    with responses.RequestsMock() as mock:
+        mock.post(JOBS, status=202, json={"data": {"type": "profile-bulk-import-job", "id": "j1", "attributes": {}}})
+        mock.get(f"{JOBS}/j1", json={"data": {"id": "j1", "attributes": {"status": "complete", "failed_count": 0}}})
+        klaviyo = Klaviyo(Settings({"api_key": "pk_1"}), clock)
+        outcomes = {outcome.key: outcome for outcome in klaviyo.apply(changes)}
+        klaviyo.close()
+    assert (outcomes["odd"].status, outcomes["odd"].reason) == ("rejected", "unencodable")
+    assert [o.status for o in outcomes.values()].count("applied") == 24
