@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,8 +13,9 @@ from connector.errors import ConnectorError
 
 if TYPE_CHECKING:
     from connector.config.settings import Settings
-    from connector.domain import Configuration
+    from connector.domain import Configuration, DestinationConfig
     from connector.services import Services
+    from connector.sync.verify import Verification
 
 
 class Commands(click.Group):
@@ -259,6 +260,107 @@ def doctor(file: Path | None, data_dir: Path | None) -> None:
             failed = True
             click.echo(f"       {check.fix}")
     sys.exit(1 if failed else 0)
+
+
+# --- destinations ----------------------------------------------------------------------------------------------------
+
+
+def _destination(services: "Services", name: str) -> "DestinationConfig":
+    configured = services.configuration().destinations
+    if name not in configured:
+        known = ", ".join(sorted(configured)) or "there are none"
+        raise ConnectorError(f"there is no destination {name!r} (configured: {known})")
+    return configured[name]
+
+
+@main.group()
+def destination() -> None:
+    """The accounts that are kept equal to the decision."""
+
+
+@destination.command("pause")
+@click.argument("name")
+@_data
+def destination_pause(name: str, data_dir: Path | None) -> None:
+    """Stop pushing to a destination. Decisions go on; what it should show waits."""
+    from connector.sync import store
+
+    with _services(data_dir) as services:
+        _destination(services, name)
+        with services.database.tx() as tx:
+            store.pause(tx, name, clock.now(), "paused on the command line")
+    click.echo(f"{name} is paused: what it should show waits until `storecue destination resume {name}`")
+
+
+@destination.command("resume")
+@click.argument("name")
+@_data
+def destination_resume(name: str, data_dir: Path | None) -> None:
+    """Push to a destination again, after a pause or once its credentials are mended."""
+    from connector.sync import store
+
+    with _services(data_dir) as services:
+        _destination(services, name)
+        with services.database.tx() as tx:
+            store.resume(tx, name, clock.now())
+    click.echo(f"{name} is pushed to again")
+
+
+@main.command()
+@click.argument("name", metavar="DESTINATION")
+@click.option("--sample", "size", type=click.IntRange(min=1), default=200, show_default=True, help="How many contacts.")
+@click.option("--all", "everybody", is_flag=True, help="All contacts instead of a sample.")
+@click.option("--seed", type=int, help="The same seed takes the same sample. Default: another one every day.")
+@click.option("--repair", is_flag=True, help="Push again whoever differs.")
+@_data
+def verify(name: str, size: int, everybody: bool, seed: int | None, repair: bool, data_dir: Path | None) -> None:
+    """Read back what a destination holds and show where it differs from what was pushed.
+
+    Exit code 1: something differs and was not repaired.
+    """
+    from adapters.errors import DeliveryError
+    from connector.sync.verify import verify as read_back
+
+    now = clock.now()
+    with _services(data_dir) as services:
+        config = _destination(services, name)
+        try:
+            with closing(services.connect(config)) as adapter:
+                found = read_back(
+                    services.database,
+                    adapter,
+                    config,
+                    services.configuration().segments,
+                    size=None if everybody else size,
+                    seed=now // clock.DAY if seed is None else seed,
+                    repair=repair,
+                    now=now,
+                )
+        except DeliveryError as error:
+            raise ConnectorError(f"{name} could not be read back: {error.message}") from error
+    click.echo(f"{name}: {found.checked} of {found.contacts} contacts read back, {found.drifted} differ")
+    _tell_drift(found, repair=repair)
+    sys.exit(1 if found.drifted > found.repaired else 0)
+
+
+_SHOWN = 5  # profiles named for each difference
+
+
+def _tell_drift(found: "Verification", *, repair: bool) -> None:
+    """What differs, the most frequent first, by profile and never by address."""
+    for difference, people in sorted(found.profiles.items(), key=lambda item: (-len(item[1]), item[0])):
+        more = ", ..." if len(people) > _SHOWN else ""
+        click.echo(f"  {difference}: {len(people)} (profiles {', '.join(map(str, people[:_SHOWN]))}{more})")
+    if found.left:
+        few = ", ".join(map(str, found.left[:_SHOWN])) + (", ..." if len(found.left) > _SHOWN else "")
+        click.echo(
+            f"{len(found.left)} left to you, merged there with the contact of another profile or without an address "
+            f"(profiles {few})"
+        )
+    if repair:
+        click.echo(f"{found.repaired} will be put right by the next push")
+    elif found.drifted > len(found.left):
+        click.echo("Run it with --repair to have them put right")
 
 
 # --- keys and tokens -------------------------------------------------------------------------------------------------

@@ -1,7 +1,7 @@
 """Desired and pushed states, cues, pushes and accounts in the database."""
 
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 from sqlalchemy import Connection, RowMapping, bindparam, delete, func, insert, select, text, update
@@ -199,6 +199,70 @@ def give_up(tx: Connection, destination: str, rows: Sequence[Row]) -> None:
         tx.execute(_GIVE_UP, [{"destination_": destination, **row} for row in rows])
 
 
+# --- read back -------------------------------------------------------------------------------------------------------
+
+
+class Accepted(NamedTuple):
+    """A contact as a destination accepted it: `pushed` is canonical JSON text (see sync.desired)."""
+
+    profile_id: int
+    pushed: str
+    remote_id: str | None
+
+
+_SETTLED = (
+    sync_state.c.destination == bindparam("destination_"),
+    sync_state.c.pending == 0,
+    sync_state.c.pushed.is_not(None),
+)
+_ACCEPTED = select(sync_state.c.profile_id, sync_state.c.pushed, sync_state.c.remote_id).where(
+    *_SETTLED, sync_state.c.profile_id.in_(bindparam("people", expanding=True))
+)
+_CORRECT = (
+    update(sync_state)
+    .where(*_SETTLED, sync_state.c.profile_id == bindparam("person"), sync_state.c.pushed == bindparam("seen"))
+    .values(
+        pushed=bindparam("holds"),
+        remote_id=bindparam("remote"),
+        pending=func.coalesce(sync_state.c.desired != bindparam("holds"), 1),
+        due_at=bindparam("now_"),
+        changed_at=bindparam("now_"),
+        attempts=0,
+    )
+)
+
+
+def settled(connection: Connection, destination: str) -> list[int]:
+    """The profiles, in order, of whom a destination accepted something and who wait for nothing."""
+    query = select(sync_state.c.profile_id).where(*_SETTLED).order_by(sync_state.c.profile_id)
+    return list(connection.execute(query, {"destination_": destination}).scalars())
+
+
+def accepted(connection: Connection, destination: str, people: Sequence[int]) -> dict[int, Accepted]:
+    """Profile -> what a destination accepted of it, for those of these people who wait for nothing."""
+    rows = connection.execute(_ACCEPTED, {"destination_": destination, "people": people})
+    return {row[0]: Accepted(*row) for row in rows}
+
+
+def known_remote_ids(connection: Connection, destination: str, remote_ids: Iterable[str]) -> set[str]:
+    """Those of the vendor's record ids that some profile's contact has."""
+    query = select(sync_state.c.remote_id).where(
+        sync_state.c.destination == destination, sync_state.c.remote_id.in_(list(remote_ids))
+    )
+    return {remote_id for remote_id in connection.execute(query).scalars() if remote_id is not None}
+
+
+def correct(tx: Connection, destination: str, rows: Sequence[Row], now: Millis) -> int:
+    """Write down what the vendor holds, so that the next push brings what is missing; how many rows that changed.
+    Rows are {person, seen (the pushed text it was compared with), holds (None: nothing is there), remote}; who was
+    pushed in between is left alone."""
+    same = {"destination_": destination, "now_": now}
+    return sum(tx.execute(_CORRECT, {**same, **row}).rowcount for row in rows)
+
+
+# --- the log of pushes -----------------------------------------------------------------------------------------------
+
+
 def log_pushes(tx: Connection, rows: Sequence[Row]) -> None:
     if rows:
         tx.execute(insert(push), rows)
@@ -281,6 +345,16 @@ def set_account(tx: Connection, destination: str, now: Millis, **values: Any) ->
     """Write some of state, message, retry_at and provisioned of an account."""
     row = upsert(account).values(destination=destination, updated_at=now, **({"state": "active"} | values))
     tx.execute(row.on_conflict_do_update(index_elements=["destination"], set_={"updated_at": now, **values}))
+
+
+def pause(tx: Connection, destination: str, now: Millis, message: str) -> None:
+    """Nothing is pushed until somebody resumes; what should be shown waits."""
+    set_account(tx, destination, now, state="paused", message=message)
+
+
+def resume(tx: Connection, destination: str, now: Millis) -> None:
+    """Push at once, whatever had stopped the account."""
+    set_account(tx, destination, now, state="active", message="", retry_at=0)
 
 
 def list_ids(connection: Connection, destination: str) -> dict[str, str]:

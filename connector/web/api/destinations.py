@@ -87,7 +87,7 @@ def pause_destination(name: str) -> Row:
     """Stop pushing to a destination. Decisions go on; what it should show waits."""
     config = _configured(name)
     with current.services().database.tx() as tx:
-        store.set_account(tx, name, current.now(), state="paused", message="paused through the API")
+        store.pause(tx, name, current.now(), "paused through the API")
     return _answers([config])[0]
 
 
@@ -96,7 +96,7 @@ def resume_destination(name: str) -> Row:
     """Push to a destination again, after a pause or once its credentials are mended."""
     config = _configured(name)
     with current.services().database.tx() as tx:
-        store.set_account(tx, name, current.now(), state="active", message="", retry_at=0)
+        store.resume(tx, name, current.now())
     return _answers([config])[0]
 
 
