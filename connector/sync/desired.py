@@ -52,6 +52,7 @@ def emptied(contact_text: str) -> str:
     """The same contact without tags, not to be made anew: what a profile leaves behind that was merged into one with
     another address."""
     left = orjson.loads(contact_text) | {"tags": [], "create": False}
+    left.pop("unsure", None)  # what a lost answer left open is told with whatever comes next
     return orjson.dumps(left, option=orjson.OPT_SORT_KEYS).decode()
 
 

@@ -24,7 +24,7 @@ def change(pending: Pending) -> Change:
     """The one Change that brings the contact up to date, however many changes led here."""
     want: Mapping[str, Json] = orjson.loads(pending.desired)
     have: Mapping[str, Json] = orjson.loads(pending.pushed) if pending.pushed else {}
-    tags, had = set(want["tags"]), set(have.get("tags", ()))
+    tags, had, unsure = set(want["tags"]), set(have.get("tags", ())), have.get("unsure", {})
     shown = have.get("fields", {})
     moved = have.get("email") not in (None, want["email"])
     return Change(
@@ -33,11 +33,11 @@ def change(pending: Pending) -> Change:
         external_id=external_id(pending.profile_id),
         tags=tuple(want["tags"]),
         tags_added=tuple(sorted(tags - had)),
-        tags_removed=tuple(sorted(had - tags)),
+        tags_removed=tuple(sorted((had | set(unsure.get("tags", ()))) - tags)),
         fields={
             name: value
             for name, value in want["fields"].items()
-            if shown.get(name) != value or (not have and value is not None)
+            if shown.get(name) != value or name in unsure.get("fields", ()) or (not have and value is not None)
         },
         first_name=_news(want, have, "first_name"),
         last_name=_news(want, have, "last_name"),
@@ -48,10 +48,32 @@ def change(pending: Pending) -> Change:
     )
 
 
+def unsure(pending: Pending) -> str:
+    """The pushed state after an answer was lost: the vendor may have applied the change or not. What it tried stands
+    under `unsure` and is told again, even when the person has meanwhile become again as they were before."""
+    want: Mapping[str, Json] = orjson.loads(pending.desired)
+    have: Mapping[str, Json] = orjson.loads(pending.pushed) if pending.pushed else {}
+    before = have.get("unsure", {})
+    tags = set(want["tags"]) ^ set(have.get("tags", ())) | set(before.get("tags", ()))
+    shown = have.get("fields", {})
+    fields = {n for n, value in want["fields"].items() if shown.get(n) != value} | set(before.get("fields", ()))
+    names = {n: have.get(n) if have.get(n) == want.get(n) else None for n in ("first_name", "last_name")}
+    state = {
+        **have,
+        **names,
+        "email": have.get("email") or want["email"],
+        "tags": sorted(set(have.get("tags", ())) - tags),
+        "fields": {n: value for n, value in shown.items() if n not in fields},
+        "unsure": {"tags": sorted(tags), "fields": sorted(fields)},
+    }
+    return orjson.dumps(state, option=orjson.OPT_SORT_KEYS).decode()
+
+
 def is_noop(change: Change, pending: Pending) -> bool:
     """True when the states differ only in what steers creation (consent, policy) and the contact exists already."""
     return (
         pending.pushed is not None
+        and "unsure" not in orjson.loads(pending.pushed)
         and not change.tags_added
         and not change.tags_removed
         and not change.fields

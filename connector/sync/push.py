@@ -21,7 +21,7 @@ from connector.errors import ConfigurationError
 from connector.storage import counters
 from connector.storage.database import Database
 from connector.sync import store
-from connector.sync.plan import Pending, change, external_id, is_noop
+from connector.sync.plan import Pending, change, external_id, is_noop, unsure
 
 log = structlog.get_logger("push")
 
@@ -201,7 +201,7 @@ class Pusher:
                 pushed.append({"person": person, "sent": pending.desired, "remote": outcome.remote_id})
             elif outcome.status == "retry":
                 due = now + backoff(pending.attempts, outcome.retry_after, self._chance)
-                retries.append({"person": person, "due": due})
+                retries.append({"person": person, "due": due, "unsure": unsure(pending)})
             else:
                 given_up.append({"person": person, "sent": pending.desired})
                 if outcome.reason == "not_on_list":

@@ -1,6 +1,6 @@
 """Desired and pushed states, cues, pushes and accounts in the database."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import orjson
@@ -145,7 +145,7 @@ _PUSHED = (
 _RETRY = (
     update(sync_state)
     .where(sync_state.c.destination == bindparam("destination_"), sync_state.c.profile_id == bindparam("person"))
-    .values(attempts=sync_state.c.attempts + 1, due_at=bindparam("due"))
+    .values(attempts=sync_state.c.attempts + 1, due_at=bindparam("due"), pushed=bindparam("unsure"), pending=1)
 )
 _GIVE_UP = (
     update(sync_state)
@@ -181,7 +181,7 @@ def record_pushed(tx: Connection, destination: str, rows: Sequence[Row]) -> None
 
 
 def record_retry(tx: Connection, destination: str, rows: Sequence[Row]) -> None:
-    """Rows are {person, due}."""
+    """Rows are {person, due, unsure (the pushed state as far as it is still known, see plan.unsure)}."""
     if rows:
         tx.execute(_RETRY, [{"destination_": destination, **row} for row in rows])
 
@@ -242,6 +242,12 @@ def accepted(connection: Connection, destination: str, people: Sequence[int]) ->
     """Profile -> what a destination accepted of it, for those of these people who wait for nothing."""
     rows = connection.execute(_ACCEPTED, {"destination_": destination, "people": people})
     return {row[0]: Accepted(*row) for row in rows}
+
+
+def desired_texts(connection: Connection, destination: str) -> Iterator[tuple[int, str]]:
+    """Every profile and what a destination should show of it, in pieces: no more than one is held in memory."""
+    query = select(sync_state.c.profile_id, sync_state.c.desired).where(sync_state.c.destination == destination)
+    return ((person, shown) for person, shown in connection.execute(query.execution_options(yield_per=1_000)))
 
 
 def known_remote_ids(connection: Connection, destination: str, remote_ids: Iterable[str]) -> set[str]:

@@ -115,7 +115,8 @@ def test_an_item_without_an_outcome_is_tried_again(synced: Synced, monkeypatch: 
     monkeypatch.setattr(adapter, "apply", lambda changes: [])
     pusher._adapter = adapter
     pusher.step(synced.shop.time)
-    assert synced.rows("SELECT pending, attempts, pushed FROM sync_state") == [(1, 1, None)]
+    [row] = synced.rows("SELECT pending, attempts, json_extract(pushed, '$.unsure.tags') FROM sync_state")
+    assert row == (1, 1, '["recent-buyers"]'), "tried again, and what was tried is known to be unsure"
 
 
 def test_a_contact_that_is_gone_is_told_in_full_when_it_may_come_back(
