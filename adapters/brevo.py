@@ -17,6 +17,8 @@ from adapters.destination import (
     Cue,
     FieldSpec,
     FieldValue,
+    Fit,
+    Forecast,
     Held,
     Limits,
     Membership,
@@ -87,6 +89,29 @@ class Brevo:
                 message = f"attribute {name} has type {word(defined[name], 'type')}: give the field another name"
                 raise Rejected(message, field=spec.name, reason="field_type")
         return created + self._ensure_tags(tags)
+
+    def foresee(self, fields: Sequence[FieldSpec], tags: Sequence[str]) -> Forecast:
+        defined = self._attributes(fresh=True)
+        shown = defined.get(_TAGS)
+        held = entries(shown, "multiCategoryOptions")
+        wrong = shown is not None and word(shown, "type") != "multiple-choice"
+        refusal = f"attribute {_TAGS} exists and is no multiple choice" if wrong else ""
+        fits = []
+        for spec in fields:
+            name, found = spec.name.upper(), defined.get(spec.name.upper())
+            kind = _TYPES[spec.type] if found is None else word(found, "type")
+            if kind in (_TYPES[spec.type], "text"):
+                fits.append(Fit(spec.name, "created" if found is None else "exists", f"attribute, {kind}"))
+            else:
+                message = f"attribute {name} has type {kind}: give the field another name"
+                fits.append(Fit(spec.name, "refused", f"attribute, {kind}", message))
+        return Forecast(
+            fits,
+            [
+                Fit(tag, "refused" if wrong else "exists" if tag in held else "created", f"option of {_TAGS}", refusal)
+                for tag in tags
+            ],
+        )
 
     def apply(self, changes: Sequence[Change]) -> list[Outcome]:
         if not changes:

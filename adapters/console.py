@@ -8,6 +8,8 @@ from adapters.destination import (
     Clock,
     Cue,
     FieldSpec,
+    Fit,
+    Forecast,
     Held,
     Limits,
     Membership,
@@ -34,6 +36,11 @@ class Console:
 
     def provision(self, fields: Sequence[FieldSpec], tags: Sequence[str]) -> list[str]:
         return []
+
+    def foresee(self, fields: Sequence[FieldSpec], tags: Sequence[str]) -> Forecast:
+        return Forecast(
+            [Fit(spec.name, "created", "printed") for spec in fields], [Fit(tag, "created", "printed") for tag in tags]
+        )
 
     def apply(self, changes: Sequence[Change]) -> list[Outcome]:
         for change in changes:

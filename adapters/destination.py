@@ -120,6 +120,31 @@ class Membership:
     added: bool
 
 
+Fate = Literal["exists", "created", "refused"]
+
+
+@dataclass(frozen=True, slots=True)
+class Fit:
+    """What would become of one field or tag. kind: what holds it at the vendor; message: why it is refused;
+    longest: bytes of text that are kept, None where no limit is known."""
+
+    name: str
+    fate: Fate
+    kind: str
+    message: str = ""
+    longest: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Forecast:
+    """What would become of fields and tags, in their order. slots: how many more fields are needed and how many the
+    vendor has room for; None where fields are not counted."""
+
+    fields: Sequence[Fit]
+    tags: Sequence[Fit]
+    slots: tuple[int, int] | None = None
+
+
 Status = Literal["applied", "retry", "rejected", "skipped"]
 
 
@@ -208,6 +233,9 @@ class Destination(Protocol):
 
     def provision(self, fields: Sequence[FieldSpec], tags: Sequence[str]) -> list[str]:
         """Make fields and tags exist; returns one line per thing created. Repeating it creates nothing."""
+
+    def foresee(self, fields: Sequence[FieldSpec], tags: Sequence[str]) -> Forecast:
+        """What `provision` would do. Changes nothing; raises Transient or Unauthorized when that cannot be told."""
 
     def apply(self, changes: Sequence[Change]) -> list[Outcome]: ...
 

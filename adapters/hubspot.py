@@ -18,6 +18,8 @@ from adapters.destination import (
     Clock,
     Cue,
     FieldSpec,
+    Fit,
+    Forecast,
     Held,
     Limits,
     Membership,
@@ -37,7 +39,9 @@ from adapters.hubspot_properties import (
     TYPES,
     check_type,
     definition,
+    forecast,
     held_value,
+    is_checkbox,
     new_option,
     property_values,
 )
@@ -136,6 +140,19 @@ class HubSpot:
             if self._define(definition(spec)):
                 created.append(f"property {spec.name} ({TYPES[spec.type][0]})")
         return created + self._ensure_tags(tags)
+
+    def foresee(self, fields: Sequence[FieldSpec], tags: Sequence[str]) -> Forecast:
+        defined = self._definitions(fresh=True)
+        shown = defined.get(TAGS)
+        held = {word(option, "value") for option in records(shown, "options")}
+        refusal = "" if shown is None or is_checkbox(shown) else f"property {TAGS} exists and is no multiple checkbox"
+        return Forecast(
+            [forecast(spec, defined.get(spec.name)) for spec in fields],
+            [
+                Fit(tag, "refused" if refusal else "exists" if tag in held else "created", f"option of {TAGS}", refusal)
+                for tag in tags
+            ],
+        )
 
     def apply(self, changes: Sequence[Change]) -> list[Outcome]:
         if not changes:
@@ -374,7 +391,7 @@ class HubSpot:
             self._define({**label, "type": "enumeration", "fieldType": "checkbox", "options": options})
             return [f"property {TAGS}", *(f"tag {tag}" for tag in tags)]
         held = records(defined, "options")
-        if defined.get("type") != "enumeration" or defined.get("fieldType") != "checkbox":
+        if not is_checkbox(defined):
             raise Rejected(f"property {TAGS} exists and is no multiple checkbox", field=TAGS, reason="field_type")
         options = [{key: option[key] for key in OPTION_KEYS if option.get(key) is not None} for option in held]
         missing = [tag for tag in tags if tag not in {word(option, "value") for option in options}]

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from adapters.destination import Change, FieldSpec, FieldValue
+from adapters.destination import Change, FieldSpec, FieldValue, Fit
 from adapters.errors import Rejected
 from adapters.shape import dig
 from adapters.values import as_wanted, text
@@ -68,6 +68,21 @@ def check_type(spec: FieldSpec, defined: Mapping[str, Any] | None) -> None:
     if dig(defined, "modificationMetadata", "readOnlyValue"):
         message = f"property {spec.name} is HubSpot's own and read-only: give the field another name"
         raise Rejected(message, field=spec.name, reason="field_type")
+
+
+def forecast(spec: FieldSpec, defined: Mapping[str, Any] | None) -> Fit:
+    """What would become of a field whose property is defined like this, or not at all."""
+    kind = f"property, {TYPES[spec.type][0] if defined is None else defined.get('type')}"
+    try:
+        check_type(spec, defined)
+    except Rejected as error:
+        return Fit(spec.name, "refused", kind, error.message)
+    return Fit(spec.name, "created" if defined is None else "exists", kind)
+
+
+def is_checkbox(defined: Mapping[str, Any]) -> bool:
+    """Whether a property can hold tags."""
+    return defined.get("type") == "enumeration" and defined.get("fieldType") == "checkbox"
 
 
 def definition(spec: FieldSpec) -> dict[str, Any]:

@@ -18,6 +18,8 @@ from adapters.destination import (
     Consent,
     Cue,
     FieldSpec,
+    Fit,
+    Forecast,
     Held,
     Limits,
     Membership,
@@ -114,6 +116,13 @@ class Klaviyo:
 
     def provision(self, fields: Sequence[FieldSpec], tags: Sequence[str]) -> list[str]:
         return []
+
+    def foresee(self, fields: Sequence[FieldSpec], tags: Sequence[str]) -> Forecast:
+        # A property comes into being with the first value, in that value's type.
+        return Forecast(
+            [Fit(spec.name, "created", f"profile property, {spec.type}") for spec in fields],
+            [Fit(tag, "created", "value in storecue_tags") for tag in tags],
+        )
 
     def apply(self, changes: Sequence[Change]) -> list[Outcome]:
         earlier = self._earlier()

@@ -21,8 +21,11 @@ from adapters.destination import (
     Clock,
     Consent,
     Cue,
+    Fate,
     FieldSpec,
     FieldValue,
+    Fit,
+    Forecast,
     Held,
     Limits,
     Membership,
@@ -35,13 +38,13 @@ from adapters.destination import (
 from adapters.errors import DeliveryError, Misconfigured, Rejected, Transient, setting_up
 from adapters.http import Answer, Fault, Http, Vendor, count_option, credential, judge, parse
 from adapters.mailchimp_fields import (
-    ALSO_FITS,
     TEXT_BYTES,
     TYPES,
     MergeField,
     cut_value,
     field_label,
     find_field,
+    fits_type,
     merge_value,
     new_tag,
 )
@@ -142,7 +145,7 @@ class Mailchimp:
             found = find_field(spec.name, there)
             if found is None:
                 missing.append(spec)
-            elif found.type != TYPES[spec.type] and found.type not in ALSO_FITS[spec.type]:
+            elif not fits_type(spec, found):
                 message = f"merge field {found.name} has type {found.type}: give the field {spec.name} another name"
                 raise Rejected(message, field=spec.name, reason="field_type")
         if missing and len(there) + len(missing) > self._slots:
@@ -166,6 +169,27 @@ class Mailchimp:
         for tag in new:
             self._tag_id(tag)
         return created + [f"tag {tag}" for tag in new]
+
+    def foresee(self, fields: Sequence[FieldSpec], tags: Sequence[str]) -> Forecast:
+        there = self._merge_fields(fresh=True)
+        free = max(0, self._slots - len(there))
+        fits: list[Fit] = []
+        needed = 0
+        for spec in fields:
+            found = find_field(spec.name, there)
+            needed += found is None
+            fate: Fate = "created" if found is None else "exists"
+            message, type_ = "", TYPES[spec.type] if found is None else found.type
+            if found is not None and not fits_type(spec, found):
+                fate, message = "refused", f"merge field {found.name} has type {type_}: give the field another name"
+            elif found is None and needed > free:
+                fate, message = "refused", f"the audience has {len(there)} of {self._slots} merge fields: no room"
+            longest = None if type_ in ("number", "date") else TEXT_BYTES
+            fits.append(Fit(spec.name, fate, f"merge field, {type_}", message, longest))
+        self._segments = None
+        known = self._known_tags()
+        kept = [Fit(tag, "exists" if tag.lower() in known else "created", "tag") for tag in tags]
+        return Forecast(fits, kept, (needed, free))
 
     def apply(self, changes: Sequence[Change]) -> list[Outcome]:
         refused: list[Outcome] = []

@@ -38,6 +38,11 @@ def find_field(name: str, fields: Sequence[MergeField]) -> MergeField | None:
     return next(labelled, None) or next(tagged, None)
 
 
+def fits_type(spec: FieldSpec, field: MergeField) -> bool:
+    """Whether the merge field takes the values of ours."""
+    return field.type == TYPES[spec.type] or field.type in ALSO_FITS[spec.type]
+
+
 def new_tag(name: str, taken: set[str]) -> str:
     """A free merge tag for a field: its name where that fits (10 characters), else its start and a digest of it."""
     plain = re.sub(r"[^A-Z0-9_]", "", name.upper())

@@ -1,5 +1,6 @@
 """The command `storecue`. Each command imports what it needs when it runs, so that `--help` is quick."""
 
+import re
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from connector.config.settings import Settings
     from connector.domain import Configuration, DestinationConfig
     from connector.services import Services
+    from connector.sync.contract import Contract
     from connector.sync.verify import Verification
 
 
@@ -304,6 +306,56 @@ def destination_resume(name: str, data_dir: Path | None) -> None:
         with services.database.tx() as tx:
             store.resume(tx, name, clock.now())
     click.echo(f"{name} is pushed to again")
+
+
+@destination.command("check")
+@click.argument("name")
+@_data
+def destination_check(name: str, data_dir: Path | None) -> None:
+    """Show what a destination will make of every field and tag, without changing anything.
+
+    Exit code 1: something would be refused.
+    """
+    from adapters.errors import DeliveryError
+    from connector.sync.contract import contract
+
+    with _services(data_dir) as services:
+        config = _destination(services, name)
+        try:
+            with closing(services.connect(config)) as adapter:
+                told = contract(services.database, adapter, config, services.configuration())
+        except DeliveryError as error:
+            raise ConnectorError(f"{name} could not be checked: {error.message}") from error
+    click.echo(f"{name}: {told.contacts} profiles")
+    _tell_contract(told)
+    sys.exit(1 if told.refused() else 0)
+
+
+_FATES = {"exists": "exists", "created": "will be created", "refused": "REFUSED"}
+
+
+def _tell_contract(told: "Contract") -> None:
+    for kind, fits, counts in (
+        ("field", told.forecast.fields, told.filled),
+        ("tag", told.forecast.tags, told.tagged),
+    ):
+        for fit in fits:
+            line = f"  {kind} {fit.name}: {_FATES[fit.fate]} ({fit.kind}), {counts[fit.name]} profiles"
+            if told.cut[fit.name] and kind == "field":
+                line += f", CUT to {fit.longest} bytes for {told.cut[fit.name]} of them"
+            click.echo(f"{line}: {fit.message}" if fit.message else line)
+    if told.forecast.slots is not None:
+        needed, free = told.forecast.slots
+        click.echo(f"  new fields: {needed} needed, room for {free}")
+    for example in told.examples:
+        shown = "; ".join(f"{name}={_without_addresses(value)}" for name, value in example.fields.items())
+        click.echo(f"  profile {example.profile_id}: tags {', '.join(example.tags) or 'none'}; {shown or 'no fields'}")
+
+
+def _without_addresses(value: object) -> str:
+    """A value to show at a terminal: long texts shortened, and what looks like an e-mail address left out."""
+    text = re.sub(r"\S+@\S+", "(address)", str(value)).replace("\n", " ")
+    return text if len(text) <= 60 else f"{text[:60]}... ({len(str(value).encode())} bytes)"
 
 
 @main.command()
