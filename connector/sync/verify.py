@@ -51,7 +51,8 @@ def drift(accepted: Accepted, held: Held, ours: Set[str]) -> Drift | None:
         return Drift(accepted.profile_id, accepted.pushed, ("missing",), None, None)
     state: dict[str, Json] = orjson.loads(accepted.pushed)
     had = set(state["tags"])
-    tags = set(held.tags) & (ours | had)
+    open_ = set(state.get("unsure", {}).get("tags", ()))  # whether the vendor took these was never answered
+    tags = set(held.tags) & (ours - open_ | had)
     fields = {name: held.fields.get(name) for name in state["fields"]}
     moved = held.email != state["email"].lower()
     differs = (

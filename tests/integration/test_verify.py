@@ -286,6 +286,17 @@ def test_a_contact_without_an_address_is_left_to_a_person() -> None:
     assert one.differs == ("address empty",)
 
 
+def test_what_a_lost_answer_left_open_is_no_drift() -> None:
+    state = json.loads(pushed(("vip",), {"a": 1}).pushed) | {"unsure": {"tags": ["b"], "fields": ["c"]}}
+    accepted = Accepted(1, json.dumps(state), "r1")
+    for tags in (("vip",), ("b", "vip")):
+        assert drift(accepted, Held("1", "found", "r1", ADA, tags, {"a": 1}), {"b", "vip"}) is None
+    one = drift(accepted, Held("1", "found", "r1", ADA, ("b",), {"a": 1}), {"b", "vip"})
+    assert one is not None
+    assert one.differs == ("tag vip lost",)
+    assert json.loads(one.holds or "")["unsure"] == state["unsure"], "it is still to be told again"
+
+
 def test_the_same_seed_takes_the_same_sample() -> None:
     people = list(range(0, 5000, 3))
     assert sample(people, 200, 5) == sample(people, 200, 5) != sample(people, 200, 6)
