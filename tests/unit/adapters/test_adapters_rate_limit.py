@@ -29,11 +29,11 @@ class Clock:
 
 
 def fullest(instants: Sequence[float], seconds: float) -> int:
-    """The most instants in any half-open window of that length."""
+    """The most instants in any half-open window of that length, to the nanosecond: sums of floats round."""
     ordered = sorted(instants)
     first = most = 0
     for last, at in enumerate(ordered):
-        while ordered[first] <= at - seconds:
+        while ordered[first] <= at - seconds + 1e-9:
             first += 1
         most = max(most, last - first + 1)
     return most
