@@ -18,7 +18,6 @@ SHARE = 0.98
 """The part of a limit that we use: the rest is for whoever else holds this account's key."""
 
 _LOOK_AGAIN = 0.05
-_HAIR = 1e-6  # seconds: two instants a window apart may, in floating point, lie a hair less than that apart
 
 
 class Window(NamedTuple):
@@ -34,7 +33,7 @@ class _Family:
     def __init__(self, windows: Sequence[Window]) -> None:
         self.in_flight = 0
         self.blocked_until = 0.0
-        self.ended = [(max(1, int(w.calls * SHARE)), w.seconds + _HAIR, deque[float]()) for w in windows]
+        self.ended = [(max(1, int(w.calls * SHARE)), w.seconds, deque[float]()) for w in windows]
 
     def wait(self, now: float) -> float:
         """Seconds until a call may start; 0 when it may start now."""
