@@ -20,6 +20,7 @@ from connector.ports import Rec
 from connector.segments import store as segment_store
 from connector.services import Services
 from connector.sync.push import Pusher
+from connector.sync.turn import Turn
 
 log = structlog.get_logger("worker")
 
@@ -187,7 +188,8 @@ class Worker:
         self.close()
         configuration = self.pipeline.configuration
         for config in configuration.destinations.values():
-            pusher = Pusher(self.services.database, config, configuration, self.services.connect)
+            turn = Turn(self.services.settings.data_dir, config.name)
+            pusher = Pusher(self.services.database, config, configuration, self.services.connect, turn)
             stop = threading.Event()
             thread = None
             if self._push:

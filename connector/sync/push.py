@@ -22,6 +22,7 @@ from connector.storage import counters
 from connector.storage.database import Database
 from connector.sync import store
 from connector.sync.plan import Pending, change, external_id, is_noop, unsure
+from connector.sync.turn import Turn
 
 log = structlog.get_logger("push")
 
@@ -48,9 +49,11 @@ class Pusher:
         config: DestinationConfig,
         configuration: Configuration,
         connect: Callable[[DestinationConfig], Destination],
+        turn: Turn,
         chance: Random | None = None,
     ) -> None:
         self.database = database
+        self._turn = turn
         self.config = config
         self.name = config.name
         self.wake = threading.Event()
@@ -63,11 +66,12 @@ class Pusher:
         self._owed: Callable[[Connection], None] | None = None  # outcomes that could not be written down yet
 
     def run(self, stop: threading.Event, now: Callable[[], Millis]) -> None:
-        """Push until `stop` is set. A fault of ours is logged and tried again; it never ends the thread."""
+        """Push until `stop` is set, while it is our turn: two senders of one destination would overtake each other.
+        A fault of ours is logged and tried again; it never ends the thread."""
         while not stop.is_set():
             self.wake.clear()
             try:
-                busy = self.step(now())
+                busy = self.step(now()) if self._turn.take() else 0
             except Exception:
                 log.exception("push.failed", destination=self.name)
                 busy = False
@@ -109,6 +113,7 @@ class Pusher:
         if self._adapter is not None:
             self._adapter.close()
             self._adapter = None
+        self._turn.give_back()
 
     def _rehearse(self, now: Millis) -> int:
         """Dry run: what would be sent is written down and nothing is sent. Contacts are pushed once it is switched off;
