@@ -1,10 +1,11 @@
 """Every seam of StoreCue on one screen: the log, sources, conditions. Destinations: `adapters.destination`."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple, Protocol
 
 from connector.clock import Millis
 from connector.domain import Delivery, Facts, Normalised, RawRequest, StoreInfo, Verdict
+from connector.errors import NotDurable
 
 
 class New(NamedTuple):
@@ -32,11 +33,18 @@ class Rec(NamedTuple):
     body: bytes
 
 
+Settled = Callable[[NotDurable | None], None]
+"""What hears that deliveries are durable (None), or that they will never be; called by a thread of the log's."""
+
+
 class EventLog(Protocol):
     """The durable, partitioned log of deliveries. Everything here happens outside the effects' transaction."""
 
     def append(self, items: Sequence[New], timeout: float = 3.0) -> None:
         """Durable on return; raises NotDurable when `timeout` seconds did not suffice."""
+
+    def submit(self, items: Sequence[New], settled: Settled) -> None:
+        """The same without waiting: `settled` is called once, sooner or later."""
 
     def fill(self, wait: float) -> bool:
         """True when a partition may have records past its position; waits up to `wait` seconds for one."""

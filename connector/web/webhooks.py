@@ -14,7 +14,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from connector.clock import Millis
 from connector.domain import RawRequest
 from connector.errors import ConnectorError, NotDurable, RejectedDelivery
-from connector.ports import New, Source
+from connector.ports import EventLog, New, Source
 from connector.web import current
 from connector.web.api.routes import Noun
 from connector.web.problems import CONTENT_TYPE
@@ -27,7 +27,7 @@ log = structlog.get_logger("webhooks")
 
 PREFIX = "/webhooks/"
 _LOOK_EVERY = 0.5  # seconds between looks for a newer configuration: a look costs as much as an append
-_DURABLE_WITHIN = 3.0  # seconds: Shopify gives up after 5 (2026-09)
+DURABLE_WITHIN = 3.0  # seconds: Shopify gives up after 5 (2026-09)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,56 +54,76 @@ class Receiver:
         self._looking = threading.Lock()
 
     @property
+    def log(self) -> EventLog:
+        return self._services.log
+
+    @property
     def max_body(self) -> int:
         return self._services.settings.max_body
 
     def receive(self, kind: str, name: str, incoming: RawRequest) -> Answer:
-        """The answer to one delivery: 200 only once it is durable, a problem otherwise."""
+        """The answer to one delivery: 200 only once it is durable, a problem otherwise. Waits for the log."""
         started = time.perf_counter()
         try:
-            found = self._sources().get(name)
-            if found is None or found[0].kind != kind:
-                raise RejectedDelivery(f"there is no {kind} source named {name!r}", status=404, reason="no_source")
-            source, secrets = found
-            if not secrets:
-                raise NotDurable(f"the secrets of source {name!r} cannot be read; its operator must look at the log")
-            source.verify(incoming, secrets)
-            claim = source.claim(incoming)
-            delivery = New(
-                key=f"{name}/{claim.key}",
-                source=name,
-                delivery_id=claim.delivery_id,
-                topic=claim.topic,
-                received_at=self._now(),
-                headers=orjson.dumps(claim.headers).decode(),
-                body=incoming.body,
-            )
-            self._services.log.append((delivery,), _DURABLE_WITHIN)
-        except RejectedDelivery as error:
-            self._metrics.rejected(name if error.reason != "no_source" else "", error.reason)
-            log.warning("delivery.rejected", source=name, status=error.status, reason=error.reason, hint=error.message)
-            return refusal(error)
-        except SQLAlchemyError:
-            log.exception("delivery.database_failed", source=name)
-            return refusal(NotDurable("the database did not answer; send it again"))
-        except NotDurable as error:
-            self._metrics.rejected(name, error.reason)
-            log.error("delivery.not_durable", source=name, hint=error.message, cause=repr(error.__cause__))
-            return refusal(error)
+            if self.outdated():
+                self.look()
+            self._services.log.append((self.admit(kind, name, incoming),), DURABLE_WITHIN)
+        except (RejectedDelivery, NotDurable, SQLAlchemyError) as error:
+            return self.refused(name, error)
+        return self.accepted(name, started)
+
+    def admit(self, kind: str, name: str, incoming: RawRequest) -> New:
+        """A genuine delivery, ready for the log. Raises RejectedDelivery, or NotDurable without secrets."""
+        found = (self._known or {}).get(name)
+        if found is None or found[0].kind != kind:
+            raise RejectedDelivery(f"there is no {kind} source named {name!r}", status=404, reason="no_source")
+        source, secrets = found
+        if not secrets:
+            raise NotDurable(f"the secrets of source {name!r} cannot be read; its operator must look at the log")
+        source.verify(incoming, secrets)
+        claim = source.claim(incoming)
+        return New(
+            key=f"{name}/{claim.key}",
+            source=name,
+            delivery_id=claim.delivery_id,
+            topic=claim.topic,
+            received_at=self._now(),
+            headers=orjson.dumps(claim.headers).decode(),
+            body=incoming.body,
+        )
+
+    def accepted(self, name: str, started: float) -> Answer:
+        """The answer to a delivery that is durable; it began at `started` of time.perf_counter."""
         self._metrics.accepted(name, time.perf_counter() - started)
         return _ACCEPTED
 
-    def _sources(self) -> Mapping[str, tuple[Source, tuple[str, ...]]]:
-        """The sources as of half a second ago at most. One thread looks; the others go on with what is known, but
-        at the very start they wait, because a source that is not known yet would be refused."""
-        if time.monotonic() - self._looked_at > _LOOK_EVERY and self._looking.acquire(blocking=self._known is None):
+    def refused(self, name: str, error: RejectedDelivery | NotDurable | SQLAlchemyError) -> Answer:
+        """The answer to a delivery that was not taken, counted and logged."""
+        if isinstance(error, RejectedDelivery):
+            self._metrics.rejected(name if error.reason != "no_source" else "", error.reason)
+            log.warning("delivery.rejected", source=name, status=error.status, reason=error.reason, hint=error.message)
+            return refusal(error)
+        if isinstance(error, SQLAlchemyError):
+            log.error("delivery.database_failed", source=name, exc_info=error)
+            return refusal(NotDurable("the database did not answer; send it again"))
+        self._metrics.rejected(name, error.reason)
+        log.error("delivery.not_durable", source=name, hint=error.message, cause=repr(error.__cause__))
+        return refusal(error)
+
+    def outdated(self) -> bool:
+        """True when it is time to `look`."""
+        return time.monotonic() - self._looked_at > _LOOK_EVERY
+
+    def look(self) -> None:
+        """Learn the sources as they are configured now. One thread looks; the others go on with what is known, but at
+        the very start they wait, because a source that is not known yet would be refused."""
+        if self._looking.acquire(blocking=self._known is None):
             try:
-                if self._known is None or time.monotonic() - self._looked_at > _LOOK_EVERY:
+                if self._known is None or self.outdated():
                     self._known = self._services.sources()
                     self._looked_at = time.monotonic()
             finally:
                 self._looking.release()
-        return self._known or {}
 
 
 def refusal(error: RejectedDelivery | NotDurable) -> Answer:
@@ -135,11 +155,6 @@ _TITLES = {
     415: "Unsupported Media Type",
     503: "Service Unavailable",
 }
-
-
-def status_line(status: int) -> str:
-    """`200 OK` and the like, for WSGI."""
-    return f"{status} {_TITLES.get(status, 'OK')}"
 
 
 def refuse_encoding(encoding: str) -> None:

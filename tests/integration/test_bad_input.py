@@ -23,6 +23,7 @@ from connector.web import current
 from connector.web.ingress import Ingress
 from tests.conftest import NOON, SECRET, Shop, checkout, iso, order
 from tests.integration.emptied import empty
+from tests.unit.web.over_rsgi import OverRsgi
 
 PATH = "/webhooks/shopify/shop"
 LIMIT = 5 * 1024 * 1024
@@ -49,8 +50,9 @@ def shop(one_shop: Shop) -> Shop:
 @pytest.fixture(scope="module", params=["in front of Flask", "Flask alone"])
 def client(one_shop: Shop, request: pytest.FixtureRequest) -> Client:
     app = create_app(services=one_shop.services, now=lambda: one_shop.time)
-    application = Ingress(app.wsgi_app, current.of(app).receiver) if request.param == "in front of Flask" else app
-    return Client(application)
+    if request.param == "Flask alone":
+        return Client(app)
+    return Client(OverRsgi(Ingress(app.wsgi_app, current.of(app).receiver)))
 
 
 def raw(client: Client, stream: Any, headers: dict[str, str], **environ: Any) -> TestResponse:
