@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger("webhooks")
 
-_BODY_WITHIN = 30.0  # seconds for a body to arrive
+_BODY_WITHIN = 10.0  # seconds for a body to arrive: Shopify gives up after 5 (2026-09)
 _THREADS = 8  # for everything that is no webhook
 
 
