@@ -97,8 +97,9 @@ def test_kill_9_of_web_and_worker_under_load(running: Running, vendors: dict[str
 
 
 def _settle(running: Running, up: psutil.Popen) -> None:
-    until(running.worked_off, 20, "the log is worked off")
-    until(running.pushed, 30, "everything is pushed")
+    # More was accepted than the worker could do meanwhile; on a busy machine it takes its time over the rest.
+    until(running.worked_off, 90, "the log is worked off")
+    until(running.pushed, 60, "everything is pushed")
     assert up.is_running()
 
 
