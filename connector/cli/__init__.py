@@ -1,0 +1,32 @@
+"""The command `storecue`. Each command imports what it needs when it runs, so that `--help` is quick."""
+
+import click
+
+from connector.cli import configuration, destinations, keys, replaying, running, standing
+from connector.cli.commands import Commands
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="storecue")
+def main() -> None:
+    """StoreCue turns what happens in a shop into cues for the e-mail platform."""
+
+
+for command in (
+    running.up,
+    running.web,
+    running.worker,
+    running.demo,
+    configuration.plan,
+    configuration.apply,
+    configuration.export,
+    standing.status,
+    standing.doctor,
+    destinations.destination,
+    destinations.verify,
+    keys.token,
+    keys.key,
+    replaying.dead_letters,
+    replaying.replay,
+):
+    main.add_command(command)
