@@ -44,7 +44,7 @@ def measure(name: str) -> list[str]:
     signature = base64.b64encode(hmac.digest(SECRET.encode(), body, "sha256")).decode()
     request = RawRequest("POST", "/", {**recording["headers"], "x-shopify-hmac-sha256": signature}, body)
     source, store = Shopify(), StoreInfo()
-    claim = source.claim(request)
+    [claim] = source.claim(request)
     delivery = Delivery("shop", claim.delivery_id, claim.topic, 1_795_255_205_000, claim.headers, body)
     steps: list[Callable[[], object]] = [
         lambda: source.verify(request, [SECRET]),

@@ -96,7 +96,7 @@ def deliveries(count: int, people: int) -> list[New]:
         order.person = rng.choice(customers)
         body = orjson.dumps(bodies.order(order))
         headers = {"x-shopify-topic": "orders/create", "x-shopify-webhook-id": f"w{number}"}
-        claim = source.claim(RawRequest("POST", "/", headers, body))
+        [claim] = source.claim(RawRequest("POST", "/", headers, body))
         kept = orjson.dumps(claim.headers).decode()
         made.append(New(f"shop/{claim.key}", "shop", claim.delivery_id, claim.topic, now, kept, body))
     return made

@@ -17,12 +17,15 @@ EntityKind = Literal["customer", "order", "refund", "checkout", "cart", "product
 
 @dataclass(frozen=True, slots=True)
 class RawRequest:
-    """One HTTP request as received. Header names are lower case; `body` is the exact bytes."""
+    """One HTTP request as received. Header names are lower case; `body` is the exact bytes, `query` what follows the ?,
+    `received_at` the instant that the age of a signature is counted from."""
 
     method: str
     path: str
     headers: Mapping[str, str]
     body: bytes
+    query: str = ""
+    received_at: Millis = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,7 @@
 """Every seam of StoreCue on one screen: the log, sources, conditions. Destinations: `adapters.destination`."""
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 from connector.clock import Millis
 from connector.domain import Delivery, Facts, Normalised, RawRequest, StoreInfo, Verdict
@@ -60,12 +60,24 @@ class EventLog(Protocol):
 
 
 class Claim(NamedTuple):
-    """How a delivery is filed before anyone reads it: the sender's id, its topic and the customer key."""
+    """How a delivery is filed before anyone reads it: the sender's id, its topic and the customer key.
+
+    `body`: the part of the request that is this delivery, where it is not all of it.
+    """
 
     delivery_id: str
     topic: str
     key: str
     headers: dict[str, str]
+    body: bytes | None = None
+
+
+class Reply(NamedTuple):
+    """What a sender is answered that only tries the address."""
+
+    status: int = 200
+    headers: tuple[tuple[str, str], ...] = ()
+    body: bytes = b""
 
 
 class Source(Protocol):
@@ -76,11 +88,24 @@ class Source(Protocol):
     def verify(self, request: RawRequest, secrets: Sequence[str]) -> None:
         """Returns when one secret fits the raw bytes; raises RejectedDelivery(status=401) otherwise."""
 
-    def claim(self, request: RawRequest) -> Claim:
-        """The filing data, read from headers and by a byte search: the body is not parsed. Raises RejectedDelivery."""
+    def claim(self, request: RawRequest) -> tuple[Claim, ...]:
+        """The filing data, read from headers and by a byte search: the body is not parsed. Raises RejectedDelivery.
+
+        A request of many events is split here, at the border, so that each has its own customer key, its own id and,
+        if need be, its own dead letter. None at all: genuine, and nothing to keep; it is acknowledged all the same.
+        """
 
     def normalise(self, delivery: Delivery, store: StoreInfo) -> Normalised:
         """What the delivery means. Raises UnprocessableEvent; an unknown topic is Normalised(skipped=...)."""
+
+
+@runtime_checkable
+class Greets(Protocol):
+    """A Source whose sender tries an address before it uses it: a challenge, an OPTIONS, an unsigned ping."""
+
+    def greet(self, request: RawRequest, secrets: Sequence[str]) -> Reply | None:
+        """The answer to a request of any method that is no delivery; None for what may be one. It is asked first, and
+        nothing is kept. Raises RejectedDelivery."""
 
 
 class Needs(NamedTuple):

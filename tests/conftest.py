@@ -57,8 +57,8 @@ class NoMetrics:
         self.accepted_count = 0
         self.reasons: list[str] = []
 
-    def accepted(self, _source: str, _seconds: float) -> None:
-        self.accepted_count += 1
+    def accepted(self, _source: str, _seconds: float, count: int = 1) -> None:
+        self.accepted_count += count
 
     def rejected(self, _source: str, reason: str) -> None:
         self.reasons.append(reason)
@@ -96,7 +96,8 @@ class Shop:
             "x-shopify-webhook-id": id or f"w{next(self._ids)}",
             **{name.replace("_", "-"): value for name, value in headers.items()},
         }
-        return self.receiver.receive("shopify", "shop", RawRequest("POST", "/webhooks/shopify/shop", given, raw))
+        request = RawRequest("POST", "/webhooks/shopify/shop", given, raw, received_at=self.time)
+        return self.receiver.receive("shopify", "shop", request)
 
     def work(self) -> int:
         """Do everything that is waiting at this instant."""

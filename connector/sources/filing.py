@@ -8,7 +8,7 @@ _LONGEST_ID = 200
 def delivery_id(stated: str | None, topic: str, body: bytes) -> str:
     """The sender's own id, else `body:` and a digest: the same words on the same topic are the same delivery."""
     id_ = (stated or "").strip()
-    if 0 < len(id_) <= _LONGEST_ID:
+    if 0 < len(id_) <= _LONGEST_ID and "#" not in id_:  # what follows a # says that it is a replay
         return id_
     digest = blake2b(id_.encode("utf-8", "replace"), digest_size=16)
     digest.update(topic.encode())

@@ -9,6 +9,7 @@ The code that receives is the same as that of the Flask route, which stays for e
 
 import asyncio
 import time
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import TYPE_CHECKING
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 log = structlog.get_logger("webhooks")
 
 _BODY_WITHIN = 10.0  # seconds for a body to arrive: Shopify gives up after 5 (2026-09)
+_OURS = ("POST", "GET", "OPTIONS")
 _THREADS = 8  # for everything that is no webhook
 
 
@@ -48,12 +50,14 @@ class Ingress:
     async def __rsgi__(self, scope: "Scope", protocol: "HTTPProtocol") -> None:
         path = scope.path
         kind, _, name = path[len(PREFIX) :].partition("/")
-        ours = scope.method == "POST" and path.startswith(PREFIX) and kind and name and "/" not in name
+        ours = scope.method in _OURS and path.startswith(PREFIX) and kind and name and "/" not in name
         try:
             headers = dict(scope.headers.items())
             body = await self._body(headers, protocol)
             if ours:
-                answer = await self._receive(kind, name, RawRequest("POST", path, headers, body))
+                now = self._receiver.now()
+                incoming = RawRequest(scope.method, path, headers, body, scope.query_string, now)
+                answer = await self._receive(kind, name, incoming)
             else:
                 environ = wsgi.environ(scope, body)
                 answer = await self._loop.run_in_executor(self._threads, wsgi.answer, self._inner, environ)
@@ -73,10 +77,14 @@ class Ingress:
             refuse_encoding(incoming.headers.get("content-encoding", ""))
             if receiver.outdated():  # it reads the database
                 await self._loop.run_in_executor(self._threads, receiver.look)
-            await self._groups.keep(receiver.admit(kind, name, incoming))
+            admitted = receiver.admit(kind, name, incoming)
+            if isinstance(admitted, Answer):
+                return admitted
+            if admitted:
+                await self._groups.keep(admitted)
         except (RejectedDelivery, NotDurable, SQLAlchemyError) as error:
             return receiver.refused(name, error)
-        return receiver.accepted(name, started)
+        return receiver.accepted(name, started, len(admitted))
 
     async def _body(self, headers: dict[str, str], protocol: "HTTPProtocol") -> bytes:
         """The raw body; 413 from its announced length before a byte is read, or once more than the limit has come."""
@@ -113,9 +121,10 @@ class Groups:
         self._writing: list[_Kept] = []
         self._timer: asyncio.TimerHandle | None = None
 
-    def keep(self, delivery: New) -> "asyncio.Future[None]":
-        """Done once the delivery is durable; NotDurable when the disk refuses, or three seconds were not enough."""
-        kept = (delivery, self._loop.create_future(), self._loop.time() + DURABLE_WITHIN)
+    def keep(self, deliveries: Sequence[New]) -> "asyncio.Future[None]":
+        """Done once one request's deliveries are durable, all in one commit; NotDurable when the disk refuses, or three
+        seconds were not enough."""
+        kept = (deliveries, self._loop.create_future(), self._loop.time() + DURABLE_WITHIN)
         if not self._writing and not self._forming:
             self._loop.call_soon(self._hand_over)  # after whoever else is ready in this turn of the loop
         if self._timer is None:
@@ -126,7 +135,7 @@ class Groups:
     def _hand_over(self) -> None:
         if self._forming and not self._writing:
             self._writing, self._forming = self._forming, []
-            self._log.submit([delivery for delivery, _, _ in self._writing], self._told)
+            self._log.submit([one for deliveries, _, _ in self._writing for one in deliveries], self._told)
 
     def _told(self, error: NotDurable | None) -> None:
         with suppress(RuntimeError):  # the loop has ended, and with it those who would hear of it
@@ -154,5 +163,5 @@ class Groups:
         self._timer = self._loop.call_at(min(left), self._expire) if left else None
 
 
-_Kept = tuple[New, "asyncio.Future[None]", float]
-"""A delivery, who waits for it, and until when, in the loop's time."""
+_Kept = tuple[Sequence[New], "asyncio.Future[None]", float]
+"""A request's deliveries, who waits for it, and until when, in the loop's time."""

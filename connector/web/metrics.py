@@ -66,10 +66,10 @@ class Metrics:
         self.registry.register(_Shared(services, now))
         ProcessCollector(registry=self.registry)
 
-    def accepted(self, source: str, seconds: float) -> None:
-        """A delivery was kept, and acknowledged after `seconds`."""
+    def accepted(self, source: str, seconds: float, count: int = 1) -> None:
+        """A request of `count` deliveries was kept, and acknowledged after `seconds`."""
         self._acknowledged.observe(seconds)
-        self._add(ACCEPTED, source)
+        self._add(ACCEPTED, source, count)
 
     def rejected(self, source: str, reason: str) -> None:
         """A request was refused. `source` must be a configured one, or a constant such as `unknown`."""
@@ -99,10 +99,10 @@ class Metrics:
         self.flush()
         return generate_latest(self.registry)
 
-    def _add(self, name: str, label: str) -> None:
+    def _add(self, name: str, label: str, count: int = 1) -> None:
         with self._lock:
             if len(self._unwritten) < _MOST_LABELS or (name, label) in self._unwritten:
-                self._unwritten[name, label] += 1
+                self._unwritten[name, label] += count
             if self._writer is None:  # here and not at the start, which may come before a fork
                 self._writer = threading.Thread(target=self._write, name="metrics-writer", daemon=True)
                 self._writer.start()

@@ -14,7 +14,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from connector.clock import Millis
 from connector.domain import RawRequest
 from connector.errors import ConnectorError, NotDurable, RejectedDelivery
-from connector.ports import EventLog, New, Source
+from connector.ports import EventLog, Greets, New, Reply, Source
 from connector.web import current
 from connector.web.api.routes import Noun
 from connector.web.problems import CONTENT_TYPE
@@ -48,7 +48,7 @@ class Receiver:
     def __init__(self, services: "Services", metrics: "Metrics", now: Callable[[], Millis]) -> None:
         self._services = services
         self._metrics = metrics
-        self._now = now
+        self.now = now
         self._known: Mapping[str, tuple[Source, tuple[str, ...]]] | None = None
         self._looked_at = float("-inf")
         self._looking = threading.Lock()
@@ -67,34 +67,47 @@ class Receiver:
         try:
             if self.outdated():
                 self.look()
-            self._services.log.append((self.admit(kind, name, incoming),), DURABLE_WITHIN)
+            admitted = self.admit(kind, name, incoming)
+            if isinstance(admitted, Answer):
+                return admitted
+            if admitted:
+                self._services.log.append(admitted, DURABLE_WITHIN)
         except (RejectedDelivery, NotDurable, SQLAlchemyError) as error:
             return self.refused(name, error)
-        return self.accepted(name, started)
+        return self.accepted(name, started, len(admitted))
 
-    def admit(self, kind: str, name: str, incoming: RawRequest) -> New:
-        """A genuine delivery, ready for the log. Raises RejectedDelivery, or NotDurable without secrets."""
+    def admit(self, kind: str, name: str, incoming: RawRequest) -> list[New] | Answer:
+        """The deliveries of a genuine request, ready for the log; or the answer to a sender that tries the address.
+
+        Raises RejectedDelivery, or NotDurable without secrets.
+        """
         found = (self._known or {}).get(name)
         if found is None or found[0].kind != kind:
             raise RejectedDelivery(f"there is no {kind} source named {name!r}", status=404, reason="no_source")
         source, secrets = found
         if not secrets:
             raise NotDurable(f"the secrets of source {name!r} cannot be read; its operator must look at the log")
+        if isinstance(source, Greets) and (reply := source.greet(incoming, secrets)) is not None:
+            return _answer(reply)
+        if incoming.method != "POST":
+            raise RejectedDelivery("send deliveries by POST", status=405, reason="method_not_allowed")
         source.verify(incoming, secrets)
-        claim = source.claim(incoming)
-        return New(
-            key=f"{name}/{claim.key}",
-            source=name,
-            delivery_id=claim.delivery_id,
-            topic=claim.topic,
-            received_at=self._now(),
-            headers=orjson.dumps(claim.headers).decode(),
-            body=incoming.body,
-        )
+        return [
+            New(
+                key=f"{name}/{claim.key}",
+                source=name,
+                delivery_id=claim.delivery_id,
+                topic=claim.topic,
+                received_at=incoming.received_at,
+                headers=orjson.dumps(claim.headers).decode(),
+                body=incoming.body if claim.body is None else claim.body,
+            )
+            for claim in source.claim(incoming)
+        ]
 
-    def accepted(self, name: str, started: float) -> Answer:
-        """The answer to a delivery that is durable; it began at `started` of time.perf_counter."""
-        self._metrics.accepted(name, time.perf_counter() - started)
+    def accepted(self, name: str, started: float, count: int) -> Answer:
+        """The answer to `count` deliveries that are durable; they began at `started` of time.perf_counter."""
+        self._metrics.accepted(name, time.perf_counter() - started, count)
         return _ACCEPTED
 
     def refused(self, name: str, error: RejectedDelivery | NotDurable | SQLAlchemyError) -> Answer:
@@ -126,6 +139,21 @@ class Receiver:
                 self._looking.release()
 
 
+def _answer(reply: Reply) -> Answer:
+    """A handshake's answer. It may repeat a stranger's words, so no browser may take it for a page."""
+    headers = (("Content-Type", "text/plain; charset=utf-8"), ("X-Content-Type-Options", "nosniff"))
+    stated = {name.lower() for name, _ in reply.headers}
+    return Answer(
+        reply.status,
+        (
+            *reply.headers,
+            *(header for header in headers if header[0].lower() not in stated),
+            ("Content-Length", str(len(reply.body))),
+        ),
+        reply.body,
+    )
+
+
 def refusal(error: RejectedDelivery | NotDurable) -> Answer:
     """The problem+json of a delivery that was not taken."""
     status = error.status if isinstance(error, RejectedDelivery) else 503
@@ -139,6 +167,8 @@ def refusal(error: RejectedDelivery | NotDurable) -> Answer:
         }
     )
     headers = [("Content-Type", CONTENT_TYPE), ("Content-Length", str(len(body)))]
+    if status == 405:
+        headers.append(("Allow", "POST"))
     if isinstance(error, NotDurable):
         headers.append(("Retry-After", str(max(1, error.retry_after // 1000))))
     return Answer(status, tuple(headers), body)
@@ -186,6 +216,34 @@ def receive(kind: str, source: str) -> Response:
 
     The raw body is verified, kept durably and answered; what it means is worked out afterwards.
     """
+    return _received(kind, source)
+
+
+@blueprint.endpoint(
+    "GET",
+    "/<kind>/<source>",
+    answers={"type": "string"},
+    content_type="text/plain",
+    refuses=(400, 401, 404, 405, 503),
+)
+def challenge(kind: str, source: str) -> Response:
+    """The answer to a sender that tries the address before it uses it, where its kind does that; 405 elsewhere."""
+    return _received(kind, source)
+
+
+@blueprint.endpoint(
+    "OPTIONS",
+    "/<kind>/<source>",
+    answers={"type": "string"},
+    content_type="text/plain",
+    refuses=(400, 401, 404, 405, 503),
+)
+def permission(kind: str, source: str) -> Response:
+    """The answer to a sender that asks whether it may send (CloudEvents' WebHook-Request-Origin); 405 elsewhere."""
+    return _received(kind, source)
+
+
+def _received(kind: str, source: str) -> Response:
     receiver = current.receiver()
     try:
         refuse_encoding(request.headers.get("Content-Encoding", ""))
@@ -194,6 +252,8 @@ def receive(kind: str, source: str) -> Response:
             path=request.path,
             headers={name.lower(): value for name, value in request.headers.items()},
             body=request.get_data(),
+            query=request.query_string.decode("latin-1"),
+            received_at=receiver.now(),
         )
         answer = receiver.receive(kind, source, incoming)
     except ConnectorError as error:

@@ -1,6 +1,7 @@
 """Recorded deliveries: one JSON file each, with what its source must make of it.
 
-{"why", "received_at", "secrets"?, "headers", "body" (JSON) or "body_text" (the exact text), "claim", "normalised"}
+{"why", "received_at", "secrets"?, "query"?, "options"?, "headers", "body" (JSON) or "body_text" (the exact text),
+"claim", "normalised"}. The last two are lists where the request is not exactly one delivery.
 
 `python tests/contracts/recordings.py FILE...` fills in `claim` and `normalised` of new recordings from the code, for
 you to read and correct: the file is the contract, not the code. `headers` are in lower case and hold the true signature
@@ -10,12 +11,13 @@ where `secrets` has the secret (the last one); without `secrets` the signature i
 import json
 import sys
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from connector.clock import parse_instant
 from connector.domain import Delivery, Normalised, RawRequest, StoreInfo
-from connector.ports import Source
+from connector.ports import Claim, Source
 from connector.sources import SOURCES
 
 FOLDER = Path(__file__).parent.parent / "recorded" / "sources"
@@ -28,7 +30,7 @@ class Recording:
     name: str
     document: dict[str, Any]
 
-    @property
+    @cached_property
     def source(self) -> Source:
         return SOURCES[self.kind]
 
@@ -40,22 +42,48 @@ class Recording:
 
     @property
     def request(self) -> RawRequest:
-        return RawRequest("POST", f"/webhooks/{self.kind}/shop", self.document["headers"], self.body)
+        document = self.document
+        received_at = parse_instant(document["received_at"])
+        path = f"/webhooks/{self.kind}/shop"
+        return RawRequest("POST", path, document["headers"], self.body, document.get("query", ""), received_at)
 
     @property
-    def delivery(self) -> Delivery:
-        claim = self.source.claim(self.request)
-        received_at = parse_instant(self.document["received_at"])
-        return Delivery("shop", claim.delivery_id, claim.topic, received_at, claim.headers, self.body)
+    def deliveries(self) -> list[Delivery]:
+        return [
+            Delivery(
+                "shop",
+                claim.delivery_id,
+                claim.topic,
+                self.request.received_at,
+                claim.headers,
+                self.body if claim.body is None else claim.body,
+            )
+            for claim in self.source.claim(self.request)
+        ]
 
-    def claimed(self) -> dict[str, Any]:
-        return self.source.claim(self.request)._asdict()
+    def claimed(self) -> Any:
+        return _one_or_all([_claimed(claim) for claim in self.source.claim(self.request)])
 
-    def normalised(self) -> dict[str, Any]:
+    def normalised(self) -> Any:
         """As JSON, and only what differs from a Normalised that says nothing."""
-        silence = asdict(Normalised())
-        said = asdict(self.source.normalise(self.delivery, STORE))
-        return json.loads(json.dumps({key: value for key, value in said.items() if value != silence[key]}))
+        return _one_or_all([_said(self.source.normalise(delivery, STORE)) for delivery in self.deliveries])
+
+
+def _one_or_all(found: list[dict[str, Any]]) -> Any:
+    return found[0] if len(found) == 1 else found
+
+
+def _claimed(claim: Claim) -> dict[str, Any]:
+    said = {key: value for key, value in claim._asdict().items() if value is not None}
+    return said if claim.body is None else {**said, "body": claim.body.decode()}
+
+
+def _said(meant: Normalised) -> dict[str, Any]:
+    silence = asdict(Normalised())
+    said: dict[str, Any] = json.loads(
+        json.dumps({key: value for key, value in asdict(meant).items() if value != silence[key]})
+    )
+    return said
 
 
 def read(path: Path) -> Recording:

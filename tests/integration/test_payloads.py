@@ -44,7 +44,7 @@ def deliver(shop: Shop, entry: dict[str, Any]) -> None:
     headers = {name: value for name, value in request.headers.items() if not name.endswith("hmac-sha256")}
     headers["x-shopify-hmac-sha256"] = signature
     path = "/webhooks/shopify/shop"
-    answer = shop.receiver.receive("shopify", "shop", RawRequest("POST", path, headers, request.body))
+    answer = shop.receiver.receive("shopify", "shop", RawRequest("POST", path, headers, request.body, "", shop.time))
     assert answer.status == 200
 
 

@@ -33,9 +33,9 @@ class Shopify:
                 reason="bad_signature",
             )
 
-    def claim(self, request: RawRequest) -> Claim:
+    def claim(self, request: RawRequest) -> tuple[Claim, ...]:
         """The filing data: from headers and a search in the raw bytes. RejectedDelivery 400 without a topic."""
-        return claim.claim(request)
+        return (claim.claim(request),)
 
     def normalise(self, delivery: Delivery, store: StoreInfo) -> Normalised:
         """What the delivery means. UnprocessableEvent says which field could not be understood, by JSON pointer."""

@@ -95,6 +95,10 @@ class Noun(flask_smorest.Blueprint):  # type: ignore[misc]  # flask-smorest has 
             if takes is not None:
                 wrapped = self.doc(requestBody={"required": True, "content": {takes: {"schema": {}}}})(wrapped)
             wrapped = self.doc(operationId=view.__name__)(wrapped)
+            # Without Flask's own OPTIONS: the first route of a rule would answer what another one is there for.
+            # flask-smorest 0.47 swallows the argument of that name, so Flask is told by the view itself.
+            if not self._protected:
+                wrapped.provide_automatic_options = False
             self.add_url_rule(rule, view.__name__, wrapped, methods=[method])
             return view
 

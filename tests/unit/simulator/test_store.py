@@ -60,7 +60,7 @@ def test_signature_fits_the_bytes_and_not_their_meaning():
 
 def normalised(webhook):
     headers = {name.lower(): value for name, value in webhook.headers.items()}
-    claim = SHOPIFY.claim(RawRequest("POST", "/webhooks/shopify/shop", headers, webhook.body))
+    [claim] = SHOPIFY.claim(RawRequest("POST", "/webhooks/shopify/shop", headers, webhook.body))
     delivery = Delivery("shop", claim.delivery_id, claim.topic, webhook.at, claim.headers, webhook.body)
     return SHOPIFY.normalise(delivery, STORE)
 

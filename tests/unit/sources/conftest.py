@@ -36,7 +36,7 @@ def normalise() -> Normalise:
         source = Shopify(test_orders=test_orders)
         raw = body if isinstance(body, bytes) else json.dumps(body).encode()
         named = {name.replace("_", "-"): value for name, value in headers.items()}
-        claim = source.claim(RawRequest("POST", "/", {"x-shopify-topic": topic, **named}, raw))
+        [claim] = source.claim(RawRequest("POST", "/", {"x-shopify-topic": topic, **named}, raw))
         delivery = Delivery("shop", claim.delivery_id, claim.topic, RECEIVED_AT, claim.headers, raw)
         return source.normalise(delivery, StoreInfo(currency="EUR"))
 

@@ -6,15 +6,21 @@ import pytest
 
 from connector.domain import RawRequest
 from connector.errors import RejectedDelivery
+from connector.ports import Claim
 from connector.sources.shopify import Shopify
 
 ID = 9223372036854775001
 GID = f"gid://shopify/Customer/{ID}"
 
 
+def claimed(headers: dict[str, str], body: bytes) -> Claim:
+    [claim] = Shopify().claim(RawRequest("POST", "/", headers, body))
+    return claim
+
+
 def key(topic: str, body: Any) -> str:
     raw = body if isinstance(body, bytes) else json.dumps(body).encode()
-    return Shopify().claim(RawRequest("POST", "/", {"x-shopify-topic": topic, "x-shopify-webhook-id": "w"}, raw)).key
+    return claimed({"x-shopify-topic": topic, "x-shopify-webhook-id": "w"}, raw).key
 
 
 @pytest.mark.parametrize(
@@ -89,7 +95,7 @@ def test_a_topic_is_needed(topic: str) -> None:
 
 def test_without_a_webhook_id_the_words_are_the_id() -> None:
     def id_(topic: str, body: bytes, **headers: str) -> str:
-        return Shopify().claim(RawRequest("POST", "/", {"x-shopify-topic": topic, **headers}, body)).delivery_id
+        return claimed({"x-shopify-topic": topic, **headers}, body).delivery_id
 
     assert id_("orders/paid", b'{"id":1}') == id_("orders/paid", b'{"id":1}')
     assert len({id_("orders/paid", b"{}"), id_("orders/create", b"{}"), id_("orders/paid", b"[]")}) == 3
@@ -103,7 +109,7 @@ def test_only_headers_that_are_needed_are_kept_in_one_spelling() -> None:
         "x-shopify-triggered-at": "2026-11-21T10:00:00Z",
         "cookie": "secret",
     }
-    kept = Shopify().claim(RawRequest("POST", "/", headers, b"{}")).headers
+    kept = claimed(headers, b"{}").headers
     assert kept == {"shopify-topic": "orders/paid", "shopify-triggered-at": "2026-11-21T10:00:00Z"}
 
 

@@ -114,7 +114,7 @@ def test_a_bent_body(recording: dict[str, Any], bends: list[tuple[float, Any]]) 
         if ways := places(body):
             put(body, ways[min(int(where * len(ways)), len(ways) - 1)], value)
     request = RawRequest("POST", "/", recording["headers"], orjson.dumps(body))
-    claim = SOURCE.claim(request)
+    [claim] = SOURCE.claim(request)
     meant_or_refused(Delivery("shop", claim.delivery_id, claim.topic, RECEIVED_AT, claim.headers, request.body))
 
 

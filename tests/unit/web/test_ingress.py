@@ -57,9 +57,9 @@ async def turns(count: int = 6) -> None:
 def test_what_comes_while_a_group_is_written_is_the_next_group(slow_log: SlowLog) -> None:
     async def test(loop: asyncio.AbstractEventLoop) -> None:
         groups = Groups(slow_log, loop)  # type: ignore[arg-type]
-        first = [groups.keep(new(number)) for number in range(3)]
+        first = [groups.keep([new(number)]) for number in range(3)]
         await turns()
-        later = [groups.keep(new(number)) for number in range(3, 8)]
+        later = [groups.keep([new(number)]) for number in range(3, 8)]
         await turns()
         assert slow_log.groups == [["d0", "d1", "d2"]]
         assert not any(future.done() for future in (*first, *later))
@@ -77,9 +77,9 @@ def test_what_comes_while_a_group_is_written_is_the_next_group(slow_log: SlowLog
 def test_a_group_that_failed_is_refused_and_the_next_one_goes_on(slow_log: SlowLog) -> None:
     async def test(loop: asyncio.AbstractEventLoop) -> None:
         groups = Groups(slow_log, loop)  # type: ignore[arg-type]
-        first = groups.keep(new(1))
+        first = groups.keep([new(1)])
         await turns()
-        second = groups.keep(new(2))
+        second = groups.keep([new(2)])
         slow_log.settle(NotDurable("full"))
         with pytest.raises(NotDurable, match="full"):
             await first
@@ -97,16 +97,16 @@ def test_what_is_not_durable_in_time_is_refused_and_what_still_waited_is_not_han
 
     async def test(loop: asyncio.AbstractEventLoop) -> None:
         groups = Groups(slow_log, loop)  # type: ignore[arg-type]
-        first = groups.keep(new(1))
+        first = groups.keep([new(1)])
         await turns()
-        second = groups.keep(new(2))
+        second = groups.keep([new(2)])
         for future in (first, second):
             with pytest.raises(NotDurable, match="in time"):
                 await future
         slow_log.settle()  # late: nobody waits for it
         await turns()
         assert slow_log.groups == [["d1"]]
-        third = groups.keep(new(3))
+        third = groups.keep([new(3)])
         await turns()
         slow_log.settle()
         await third
@@ -119,9 +119,9 @@ def test_each_delivery_has_its_own_deadline(slow_log: SlowLog, monkeypatch: pyte
 
     async def test(loop: asyncio.AbstractEventLoop) -> None:
         groups = Groups(slow_log, loop)  # type: ignore[arg-type]
-        first = groups.keep(new(1))
+        first = groups.keep([new(1)])
         monkeypatch.setattr(ingress, "DURABLE_WITHIN", 0.3)
-        second = groups.keep(new(2))
+        second = groups.keep([new(2)])
         with pytest.raises(NotDurable):
             await first
         assert not second.done()
@@ -134,7 +134,7 @@ def test_each_delivery_has_its_own_deadline(slow_log: SlowLog, monkeypatch: pyte
 def test_a_sender_that_has_gone_does_not_trouble_the_others(slow_log: SlowLog) -> None:
     async def test(loop: asyncio.AbstractEventLoop) -> None:
         groups = Groups(slow_log, loop)  # type: ignore[arg-type]
-        gone, stays = groups.keep(new(1)), groups.keep(new(2))
+        gone, stays = groups.keep([new(1)]), groups.keep([new(2)])
         await turns()
         gone.cancel()
         slow_log.settle()
@@ -145,7 +145,7 @@ def test_a_sender_that_has_gone_does_not_trouble_the_others(slow_log: SlowLog) -
 
 def test_a_log_that_settles_after_the_loop_ended_is_no_fault(slow_log: SlowLog) -> None:
     async def test(loop: asyncio.AbstractEventLoop) -> None:
-        Groups(slow_log, loop).keep(new(1))  # type: ignore[arg-type]
+        Groups(slow_log, loop).keep([new(1)])  # type: ignore[arg-type]
         await turns()
 
     in_loop(test)
