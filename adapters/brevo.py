@@ -33,7 +33,7 @@ from adapters.http import Answer, Http, Vendor, count_option, credential, judge
 from adapters.outcomes import chunked, each, in_turn, not_there, outcome_of
 from adapters.rate_limit import Window
 from adapters.shape import dig, entries, records, word
-from adapters.values import as_wanted, instant, text
+from adapters.values import as_wanted, instant, no_object, text
 
 _TAGS = "STORECUE_TAGS"
 _FOLDER = "StoreCue"
@@ -43,6 +43,7 @@ _PAGE = 50
 # A date attribute has no time. A text attribute takes any value of ours; of other types a value that does not fit is
 # dropped without a word (2026).
 _TYPES = {"text": "text", "number": "float", "boolean": "boolean", "date": "date", "datetime": "date"}
+_TYPES |= {"list": "text", "object": "text"}
 
 
 class Brevo:
@@ -82,6 +83,8 @@ class Brevo:
         created = []
         for spec in fields:
             name, kind = spec.name.upper(), _TYPES[spec.type]
+            if refusal := no_object("Brevo", spec):
+                raise Rejected(refusal, field=spec.name, reason="field_type")
             if name not in defined:
                 self._define("POST", name, {"type": kind})
                 created.append(f"attribute {name} ({kind})")
@@ -100,7 +103,9 @@ class Brevo:
         for spec in fields:
             name, found = spec.name.upper(), defined.get(spec.name.upper())
             kind = _TYPES[spec.type] if found is None else word(found, "type")
-            if kind in (_TYPES[spec.type], "text"):
+            if refusal := no_object("Brevo", spec):
+                fits.append(Fit(spec.name, "refused", f"attribute, {kind}", refusal))
+            elif kind in (_TYPES[spec.type], "text"):
                 fits.append(Fit(spec.name, "created" if found is None else "exists", f"attribute, {kind}"))
             else:
                 message = f"attribute {name} has type {kind}: give the field another name"

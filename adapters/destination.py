@@ -2,13 +2,15 @@
 forget a person."""
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
-FieldType = Literal["text", "number", "boolean", "date", "datetime"]
-FieldValue = str | float | int | bool | None | list[str]
-"""A value to show at the vendor. datetime is RFC 3339 UTC, date is YYYY-MM-DD, None clears the field."""
+FieldType = Literal["text", "number", "boolean", "date", "datetime", "list", "object"]
+FieldValue = str | float | int | bool | None | list[Any] | dict[str, Any]
+"""A value to show at the vendor. datetime is RFC 3339 UTC, date is YYYY-MM-DD, None clears the field. A list holds
+texts, numbers or objects, an object anything that JSON can say; a vendor without lists gets a text with commas, and one
+without objects refuses the field when it is provisioned."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,6 +19,9 @@ class Settings:
 
     `base_url` replaces scheme, host and port of the vendor's address, paths unchanged. Plain http, and private or
     loopback addresses, need `allow_insecure`. `options` are the vendor's own (Klaviyo `revision`, HubSpot `version`).
+    `jobs` outlives the process: the adapter notes there what it has under way at the vendor, before it waits for it,
+    and strikes it out once that has ended. Keys and texts are the adapter's own. Forgotten, work is repeated, which is
+    harmless, but may be undone by what an old job does late.
     """
 
     credentials: Mapping[str, str] = field(repr=False)
@@ -26,6 +31,7 @@ class Settings:
     connect_timeout: float = 3.0
     read_timeout: float = 30.0
     options: Mapping[str, str] = field(default_factory=dict)
+    jobs: MutableMapping[str, str] = field(default_factory=dict, repr=False, compare=False)
 
 
 class Clock(Protocol):
@@ -223,8 +229,9 @@ class Takes:
 
 
 class Destination(Protocol):
-    """An account of a vendor. Methods raise Transient or Unauthorized when nothing of the call was done; otherwise
-    they give one Outcome per item, in any order. Safe to repeat. Used by one thread at a time."""
+    """An account of a vendor. Methods raise Transient or Unauthorized when nothing of the call is known to have been
+    done (its answer may have been lost); otherwise they give one Outcome per item, in any order. Safe to repeat. Used
+    by one thread at a time."""
 
     vendor: str
     limits: Limits

@@ -50,7 +50,7 @@ from adapters.mailchimp_fields import (
 )
 from adapters.outcomes import Send, bisect, chunked, each, in_turn, not_there, outcome_of, refuse
 from adapters.shape import count, dig, entries, records, word
-from adapters.values import as_wanted, instant, slug, text
+from adapters.values import as_wanted, instant, no_object, slug, text
 
 _SINGLES = 40
 """Up to here one or two calls per member; beyond, one asynchronous batch and one call per tag."""
@@ -142,6 +142,8 @@ class Mailchimp:
         there = self._merge_fields(fresh=True)
         missing = []
         for spec in fields:
+            if refusal := no_object("Mailchimp", spec):
+                raise Rejected(refusal, field=spec.name, reason="field_type")
             found = find_field(spec.name, there)
             if found is None:
                 missing.append(spec)
@@ -180,7 +182,9 @@ class Mailchimp:
             needed += found is None
             fate: Fate = "created" if found is None else "exists"
             message, type_ = "", TYPES[spec.type] if found is None else found.type
-            if found is not None and not fits_type(spec, found):
+            if refusal := no_object("Mailchimp", spec):
+                fate, message = "refused", refusal
+            elif found is not None and not fits_type(spec, found):
                 fate, message = "refused", f"merge field {found.name} has type {type_}: give the field another name"
             elif found is None and needed > free:
                 fate, message = "refused", f"the audience has {len(there)} of {self._slots} merge fields: no room"

@@ -4,7 +4,9 @@ from datetime import UTC, datetime
 from decimal import Decimal, InvalidOperation
 from typing import Any
 
-from adapters.destination import FieldValue
+import orjson
+
+from adapters.destination import FieldSpec, FieldValue
 
 
 def instant(at: int) -> str:
@@ -14,20 +16,28 @@ def instant(at: int) -> str:
 
 
 def text(value: FieldValue) -> str:
-    """The value as plain text: "" for None, true/false, numbers without an exponent, lists joined by commas."""
+    """The value as plain text: "" for None, true/false, numbers without an exponent, lists joined by commas, objects as
+    JSON."""
     if value is None:
         return ""
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, int | float):
         return format(Decimal(repr(value)).normalize(), "f")
-    return value if isinstance(value, str) else ", ".join(value)
+    if isinstance(value, dict):
+        return orjson.dumps(value, option=orjson.OPT_SORT_KEYS).decode()
+    return value if isinstance(value, str) else ", ".join(map(text, value))
+
+
+def no_object(vendor: str, spec: FieldSpec) -> str:
+    """Why a vendor that has no objects refuses a field; "" when it does not."""
+    return f"{vendor} holds no objects: give the field {spec.name} type text or list" if spec.type == "object" else ""
 
 
 def same(held: object, written: object) -> bool:
     """True when a vendor holds what was written, though it may write it back otherwise: 12.50 for 12.5, +00:00 for Z,
-    "" for nothing, a list in another order."""
-    held, written = (None if value in ("", []) else value for value in (held, written))
+    "" for nothing, the keys of an object or a list of words in another order."""
+    held, written = (None if value in ("", [], {}) else value for value in (held, written))
     if held is None or written is None:
         return held is written
     if isinstance(held, bool) or isinstance(written, bool):
@@ -38,7 +48,8 @@ def same(held: object, written: object) -> bool:
         except InvalidOperation:
             return False
     if isinstance(held, list) and isinstance(written, list):
-        return sorted(map(str, held)) == sorted(map(str, written))
+        nested = any(isinstance(one, list | dict) for one in written)
+        return held == written if nested else sorted(map(str, held)) == sorted(map(str, written))
     return held == written or (_moment(held) is not None and _moment(held) == _moment(written))
 
 
@@ -46,7 +57,7 @@ def as_wanted(held: Any, written: object, wanted: FieldValue) -> FieldValue:
     """The wanted value where the vendor holds what was written for it, else what it holds; None for nothing."""
     if same(held, written):
         return wanted
-    return None if held in ("", []) else held
+    return None if held in ("", [], {}) else held
 
 
 def _moment(value: object) -> datetime | None:

@@ -204,7 +204,7 @@ class FieldConfig:
 
     name: str
     source: str
-    type: Literal["text", "number", "boolean", "date", "datetime"]
+    type: Literal["text", "number", "boolean", "date", "datetime", "list", "object"]
     label: str
 
 

@@ -1,19 +1,19 @@
 """Which values of a profile a field may show, and the type each has when the file does not say."""
 
 import re
-from typing import Literal, get_args
+from typing import get_args
 
 from adapters.destination import FieldType
 from connector.domain import Channel
 
 FIELD_TYPES: tuple[str, ...] = get_args(FieldType)
-_Type = Literal["text", "number", "boolean", "date", "datetime"]
 
 _NUMBERS = "orders_count total_spent average_order_value cart_items cart_total"
 _DATETIMES = "first_order_at last_order_at last_viewed_at cart_updated_at created_at updated_at"
 _BOOLEANS = "verified_email tax_exempt"
+_LISTS = "cart_lines cart_products last_viewed_products tags"
 
-KNOWN_TRAITS: dict[str, _Type] = {
+KNOWN_TRAITS: dict[str, FieldType] = {
     **dict.fromkeys(_NUMBERS.split(), "number"),
     **dict.fromkeys(_DATETIMES.split(), "datetime"),
     **dict.fromkeys(_BOOLEANS.split(), "boolean"),
@@ -35,7 +35,7 @@ def fault_of(path: str) -> str | None:
     )
 
 
-def type_of(path: str) -> _Type:
+def type_of(path: str) -> FieldType:
     """The type of the value at a path: text unless it is known to be another."""
     root, _, rest = path.partition(".")
     return KNOWN_TRAITS.get(rest, "text") if root == "traits" else "text"

@@ -64,8 +64,8 @@ def from_views(views: Sequence[tuple[Millis, Mapping[str, Json]]]) -> dict[str, 
 
 
 def from_carts(carts: Sequence[tuple[Millis, Mapping[str, Json]]], ordered_tokens: set[str]) -> dict[str, Json]:
-    """cart_items (count), cart_total, cart_products (ids), cart_url, cart_updated_at: of the newest cart or checkout
-    (given newest first) that is not empty and has not become an order."""
+    """cart_items (count), cart_total, cart_products (ids), cart_lines (what a template loops over), cart_url,
+    cart_updated_at: of the newest cart or checkout (given newest first) that is not empty and has not become an order."""
     for at, cart in carts:
         if cart.get("completed_at") or {cart.get("token"), cart.get("cart_token")} & ordered_tokens:
             return {}  # the newest cart was bought: there is no open one
@@ -75,6 +75,7 @@ def from_carts(carts: Sequence[tuple[Millis, Mapping[str, Json]]], ordered_token
         found: dict[str, Json] = {
             "cart_items": sum(int(item.get("quantity") or 0) for item in items),
             "cart_products": list(dict.fromkeys(str(i["product_id"]) for i in items if i.get("product_id")))[:20],
+            "cart_lines": items[:20],
             "cart_updated_at": isoformat(at),
         }
         if cart.get("total") is not None:
@@ -88,6 +89,6 @@ def from_carts(carts: Sequence[tuple[Millis, Mapping[str, Json]]], ordered_token
 COMPUTED = {
     "orders": ("orders_count", "total_spent", "average_order_value", "first_order_at", "last_order_at"),
     "views": ("last_viewed_products", "last_viewed_at", "last_viewed_product"),
-    "carts": ("cart_items", "cart_products", "cart_updated_at", "cart_total", "cart_url"),
+    "carts": ("cart_items", "cart_products", "cart_lines", "cart_updated_at", "cart_total", "cart_url"),
 }
 """The traits each part computes: a part that is recomputed replaces all of its own."""

@@ -91,6 +91,22 @@ def _text(value: Json) -> str:
     return orjson.dumps(value).decode()
 
 
+def _list(value: Json) -> list[Json] | None:
+    """What a template can loop over: one value is a list of one, an object one entry."""
+    return [_bare(one) for one in (value if isinstance(value, list) else [value]) if one is not None] or None
+
+
+def _object(value: Json) -> Mapping[str, Json] | None:
+    return (_bare(value) or None) if isinstance(value, Mapping) else None
+
+
+def _bare(value: Json) -> Json:
+    """Without the members that have no value: a vendor may keep them or not, and a template shows neither."""
+    if isinstance(value, Mapping):
+        return {str(name): _bare(one) for name, one in value.items() if one is not None}
+    return [_bare(one) for one in value if one is not None] if isinstance(value, list) else value
+
+
 def _instant(value: Json) -> str | None:
     return value if isinstance(value, str) else None
 
@@ -101,4 +117,6 @@ _TYPES: dict[str, Callable[[Json], Json]] = {
     "boolean": bool,
     "datetime": _instant,
     "date": lambda value: value[:10] if isinstance(value, str) else None,
+    "list": _list,
+    "object": _object,
 }

@@ -2,7 +2,7 @@
 
 import pytest
 
-from adapters.values import as_wanted, same
+from adapters.values import as_wanted, same, text
 
 
 @pytest.mark.parametrize(
@@ -11,7 +11,9 @@ from adapters.values import as_wanted, same
         (12.5, 12.5), (12, 12.0), ("12.50", 12.5), ("", None), (None, None), ([], None), (True, "true"), ("True", True),
         ("2026-11-21T10:00:00+00:00", "2026-11-21T10:00:00.000Z"),
         ("2026-11-21T11:00:00+01:00", "2026-11-21T10:00:00Z"),
-        (["b", "a"], ["a", "b"]), ("0", 0), (0, 0.0),
+        (["b", "a"], ["a", "b"]),
+        ({"b": 1.0, "a": ["x"]}, {"a": ["x"], "b": 1}), ([{"b": 1, "a": 2}], [{"a": 2, "b": 1.0}]), ({}, None),
+        ("0", 0), (0, 0.0),
     ],
 )  # fmt: skip
 def test_the_same(held: object, written: object) -> None:
@@ -24,12 +26,18 @@ def test_the_same(held: object, written: object) -> None:
     [
         (0, None), (False, None), ("0", ""), (12.5, 12), ("tent", 12), ("tent", "Tent"), ("007", "7"), (True, 1),
         ("2026-11-21T10:00:00Z", "2026-11-21T10:00:01Z"), ("T", "t"), (["a"], ["a", "b"]), ("Tuesday", "Thursday"),
-        ({"city": "Wien"}, "Wien"), ("NaN", 1),
+        ({"city": "Wien"}, "Wien"), ({"city": "Wien"}, {"city": "Graz"}),
+        ([{"n": 1}, {"n": 2}], [{"n": 2}, {"n": 1}]), ("NaN", 1),
     ],
 )  # fmt: skip
 def test_not_the_same(held: object, written: object) -> None:
     assert not same(held, written)
     assert not same(written, held)
+
+
+def test_lists_and_objects_as_text() -> None:
+    assert text(["tent", 12.5, True]) == "tent, 12.5, true"
+    assert text([{"b": 1, "a": "x"}]) == '{"a":"x","b":1}'
 
 
 def test_the_wanted_value_itself_comes_back_or_what_is_there() -> None:
