@@ -173,8 +173,9 @@ class Http:
     ) -> Answer:
         """The answer when its status is 2xx or in `expect`; otherwise raises what the vendor's table says.
 
-        Short waits are spent here, up to TRIES attempts; a longer one leaves as Transient. A call that is not
-        `repeatable` and whose answer was lost is Rejected with reason `unknown_result`.
+        Short waits are spent here, up to TRIES attempts; a longer one leaves as Transient, and so does any call to an
+        account that is out (see adapters.breaker). A call that is not `repeatable` and whose answer was lost is
+        Rejected with reason `unknown_result`.
         """
         try:
             content = None if body is None else orjson.dumps(body)
@@ -210,12 +211,22 @@ class Http:
         expect: Collection[int],
         repeatable: bool,
     ) -> Answer:
+        breaker = self._limiter.breaker
+        breaker.enter()
         with self._limiter.slot(family):
-            status, received, raw = self._exchange(method, url, headers, content, repeatable)
+            try:
+                status, received, raw = self._exchange(method, url, headers, content, repeatable)
+            except DeliveryError:
+                breaker.failed()
+                raise
         for secret in self._vendor.secrets:
             raw = raw.replace(secret.encode(), b"[redacted]")
         readable, data = parse(raw)
         answer = Answer(status, received, raw, data)
+        if status >= 500 or (status < 300 and not readable):
+            breaker.failed()
+        else:
+            breaker.answered()
         if status in expect or 200 <= status < 300:
             if not readable and status < 300:
                 raise Transient(
@@ -225,7 +236,8 @@ class Http:
                 )
             return answer
         error = self._vendor.judge(answer, self._clock.time())
-        if isinstance(error, Transient) and error.reason == "rate_limited":
+        asked = status == 503 and "retry-after" in received
+        if isinstance(error, Transient) and (error.reason == "rate_limited" or asked):
             self._limiter.block(family, error.retry_after)
         raise error
 

@@ -7,7 +7,8 @@ from typing import Protocol, TypeVar
 from adapters.destination import Outcome
 from adapters.errors import DeliveryError, Misconfigured, Rejected, Transient, Unauthorized
 
-_HALTS = frozenset({"rate_limited", "unreachable"})
+_HALTS = frozenset({"rate_limited", "unreachable", "out", "migration"})
+_SILENCE = frozenset({"unavailable", "timed_out", "no_answer", "unreadable_answer"})
 
 
 class Keyed(Protocol):
@@ -25,6 +26,16 @@ K = TypeVar("K", bound=Keyed)
 def halts(error: DeliveryError) -> bool:
     """True when the error concerns the whole account, so that further items would meet the same."""
     return isinstance(error, Unauthorized | Misconfigured) or error.reason in _HALTS
+
+
+def is_silence(reason: str) -> bool:
+    """True when the vendor gave no usable answer: the account is out, or it stumbles over this one item."""
+    return reason in _SILENCE
+
+
+def is_halt(reason: str) -> bool:
+    """True when a failure with this reason is the account's and says nothing against the item."""
+    return reason in _HALTS
 
 
 def outcome_of(key: str, error: DeliveryError) -> Outcome:

@@ -8,6 +8,7 @@ from hashlib import sha256
 from typing import NamedTuple
 from weakref import WeakValueDictionary
 
+from adapters.breaker import Breaker
 from adapters.destination import Clock
 from adapters.errors import Transient
 
@@ -58,6 +59,7 @@ class Limiter:
     """
 
     def __init__(self, clock: Clock, concurrency: int, windows: Mapping[str, Sequence[Window]]) -> None:
+        self.breaker = Breaker(clock)
         self._clock = clock
         self._lock = threading.Lock()
         self._gate = threading.BoundedSemaphore(concurrency)
