@@ -3,15 +3,18 @@
 from collections.abc import Sequence
 
 from connector.domain import Delivery, Normalised, RawRequest, StoreInfo
-from connector.errors import RejectedDelivery
 from connector.ports import Claim
+from connector.sources import signatures
 from connector.sources.documents import json_object
 from connector.sources.shopify import claim, graphql, pixels, topics
 from connector.sources.shopify.arrival import Arrival
-from connector.sources.signatures import Scheme, base64_bytes, is_genuine
 
 # Next-generation Events drop the X- and sign in the same way (2026-10).
-_SIGNED = Scheme(("x-shopify-hmac-sha256", "shopify-hmac-sha256"), "sha256", base64_bytes)
+_SIGNED = signatures.Scheme(signatures.body_signed("x-shopify-hmac-sha256", "shopify-hmac-sha256"))
+_HINT = (
+    "Shopify has two kinds of secret: webhooks of an app are signed with the app's client secret, those made under "
+    "Settings > Notifications with the signing key shown on that page"
+)
 
 
 class Shopify:
@@ -24,14 +27,7 @@ class Shopify:
 
     def verify(self, request: RawRequest, secrets: Sequence[str]) -> None:
         """Returns when one of `secrets` signed the raw body; RejectedDelivery 401 otherwise."""
-        if not is_genuine(_SIGNED, request, secrets):
-            raise RejectedDelivery(
-                "the signature fits none of this source's secrets. Shopify has two kinds of secret: webhooks of an app "
-                "are signed with the app's client secret, those made under Settings > Notifications with the signing "
-                "key shown on that page",
-                status=401,
-                reason="bad_signature",
-            )
+        signatures.verify(_SIGNED, request, secrets, _HINT)
 
     def claim(self, request: RawRequest) -> tuple[Claim, ...]:
         """The filing data: from headers and a search in the raw bytes. RejectedDelivery 400 without a topic."""
