@@ -22,6 +22,7 @@ class Settings:
     `jobs` outlives the process: the adapter notes there what it has under way at the vendor, before it waits for it,
     and strikes it out once that has ended. Keys and texts are the adapter's own. Forgotten, work is repeated, which is
     harmless, but may be undone by what an old job does late.
+    `memory` outlives it as well: what the adapter has found out about the account and would not find out again.
     """
 
     credentials: Mapping[str, str] = field(repr=False)
@@ -32,6 +33,7 @@ class Settings:
     read_timeout: float = 30.0
     options: Mapping[str, str] = field(default_factory=dict)
     jobs: MutableMapping[str, str] = field(default_factory=dict, repr=False, compare=False)
+    memory: MutableMapping[str, str] = field(default_factory=dict, repr=False, compare=False)
 
 
 class Clock(Protocol):
@@ -67,10 +69,12 @@ class FieldSpec:
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """Who we are logged in as: the vendor's account id and its name, for people to recognise."""
+    """Who we are logged in as: the vendor's account id and its name, for people to recognise. `notes`: what is asked
+    for in the options and cannot be had with this key or plan, and what happens instead."""
 
     id: str
     name: str
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,13 +136,14 @@ Fate = Literal["exists", "created", "refused"]
 @dataclass(frozen=True, slots=True)
 class Fit:
     """What would become of one field or tag. kind: what holds it at the vendor; message: why it is refused;
-    longest: bytes of text that are kept, None where no limit is known."""
+    longest: bytes of text that are kept, None where no limit is known; beyond: what becomes of a longer text."""
 
     name: str
     fate: Fate
     kind: str
     message: str = ""
     longest: int | None = None
+    beyond: Literal["cut", "left_out"] = "cut"
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,7 +162,8 @@ Status = Literal["applied", "retry", "rejected", "skipped"]
 @dataclass(frozen=True, slots=True)
 class Outcome:
     """What became of one Change, Cue or Membership. `retry_after` in seconds; `skipped` is a decision, not a fault
-    (not on the list and may not be created, plan lacks the feature)."""
+    (not on the list and may not be created, plan lacks the feature). `applied` has a reason when not all of it arrived:
+    `left_out` or `cut`, and the message says of which fields."""
 
     key: str
     status: Status

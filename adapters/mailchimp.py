@@ -5,26 +5,21 @@ API 3.0. The data centre is the key's suffix. Data never touches a subscription:
 
 import re
 from base64 import b64encode
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from hashlib import md5
-from itertools import zip_longest
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 from urllib.parse import quote
 
 import orjson
 
-from adapters.archive import json_files
 from adapters.destination import (
     Account,
     Change,
     Clock,
     Consent,
     Cue,
-    Fate,
     FieldSpec,
     FieldValue,
-    Fit,
     Forecast,
     Held,
     Limits,
@@ -36,37 +31,35 @@ from adapters.destination import (
     Wanted,
 )
 from adapters.errors import DeliveryError, Misconfigured, Rejected, Transient, setting_up
-from adapters.http import Answer, Fault, Http, Vendor, count_option, credential, judge, parse
-from adapters.mailchimp_fields import (
-    TEXT_BYTES,
-    TYPES,
-    MergeField,
-    cut_value,
-    field_label,
-    find_field,
-    fits_type,
-    merge_value,
-    new_tag,
+from adapters.http import Answer, Http, Vendor, count_option, credential
+from adapters.mailchimp_batches import BATCH, Batches, Operation
+from adapters.mailchimp_fields import MergeField, MergeFields
+from adapters.mailchimp_members import (
+    QUERY,
+    LongTexts,
+    Member,
+    event_body,
+    judged,
+    member_of,
+    outcome,
+    settled,
+    subscriber_hash,
+    tag_body,
+    written_value,
 )
+from adapters.mailchimp_tags import SEGMENT, Tags, calls_of
 from adapters.outcomes import Send, bisect, chunked, each, in_turn, not_there, outcome_of, refuse
-from adapters.shape import count, dig, entries, records, word
-from adapters.values import as_wanted, instant, no_object, slug, text
+from adapters.shape import count, dig, records, word
+from adapters.values import as_wanted
 
 _SINGLES = 40
-"""Up to here one or two calls per member; beyond, one asynchronous batch and one call per tag."""
+"""Up to here one or two calls per member; beyond, an asynchronous batch and then their tags."""
 
-_BATCH, _SEGMENT = 1_000, 500
-_POLLS = (0.5, 1.5, 4, 10, 18, 26)
-"""Seconds before each look at a batch, a minute in all; then its members are to be written again, which is harmless."""
+_TAG_CALLS = 4
+"""Tags go by their ids, 500 members in a call, while that takes no more calls than a second batch with its looks."""
 
-_LONGEST_BATCH = 900.0
-
-_SLOTS = 30
-
-# Where the results of a batch may lie, up to the slash that ends the host.
-_RESULT_PLACE = re.compile(
-    r"https://([a-z0-9-]+\.)*(mailchimp\.com|mailchimp[a-z0-9.-]*\.s3[a-z0-9.-]*\.amazonaws\.com)/"
-)
+_LONGEST_BATCH = 900.0  # seconds: then it is not waited for any more
+_OPT_IN_SECONDS = 3600.0
 
 _SHOWN = "id,contact_id,email_address,status,merge_fields,tags,tags_count"
 _CONSENT: Mapping[str, Consent] = {
@@ -75,39 +68,28 @@ _CONSENT: Mapping[str, Consent] = {
     "cleaned": "suppressed",
 }
 
-# 400s that are the vendor's (or the person's) decision rather than a fault of ours, by the problem's title.
-_DECISIONS = {"Member In Compliance State": "compliance_state", "Forgotten Email Not Subscribed": "forgotten"}
-_REFUSED_WITHOUT_WORDS = {status: Fault(Transient, "rate_limited", 2.0) for status in (403, 429)}
 
-
-class _Member(NamedTuple):
-    """A change with its merge fields as the vendor wants them; `cut` names those shortened to fit."""
-
-    key: str
-    change: Change
-    merge_fields: dict[str, Any]
-    cut: tuple[str, ...]
-
-
-class _Batch(NamedTuple):
-    """A batch of members under way, and until when (epoch seconds) it is waited for."""
+class _Job(NamedTuple):
+    """A batch under way. stage: what it does, `members` or `tags`; until: epoch seconds; members: the digest of each by
+    key, in the order of its operations."""
 
     id: str
-    members: Sequence[_Member]
+    stage: str
     until: float
+    members: Mapping[str, str]
 
 
 class Mailchimp:
-    """One audience of a Mailchimp account (see adapters.destination.Destination). Options: `merge_field_slots`."""
+    """One audience of a Mailchimp account (see adapters.destination.Destination)."""
 
     vendor = "mailchimp"
     takes = Takes(
         ("api_key",),
         list_id=True,
-        options={"merge_field_slots": Option(r"[1-9]\d{0,2}", "80")},
+        options={"merge_field_slots": Option(r"[1-9]\d{0,2}", "80"), "long_texts": Option(r"refuse|cut", "cut")},
         consent_first=True,  # a new member needs a status, and the status is what the law looks at
     )
-    limits = Limits(batch=_BATCH, concurrency=8)  # the vendor cuts off at 10 connections per user, ours or not
+    limits = Limits(batch=BATCH, concurrency=8)  # the vendor cuts off at 10 connections per user, ours or not
 
     def __init__(self, settings: Settings, clock: Clock) -> None:
         key = credential(settings, "api_key")
@@ -116,21 +98,24 @@ class Mailchimp:
             raise Misconfigured("api_key must end with its data centre, such as -us21")
         if not settings.list_id or not re.fullmatch(r"\w{1,64}", settings.list_id, re.ASCII):
             raise Misconfigured("list_id must be the audience id, such as a1b2c3d4e5")
+        long_texts = settings.options.get("long_texts", "refuse")
+        if long_texts not in ("refuse", "cut"):
+            raise Misconfigured(f"option long_texts must be refuse or cut, not {long_texts!r}")
+        slots = count_option(settings, "merge_field_slots", 1) if "merge_field_slots" in settings.options else None
         basic = b64encode(f"storecue:{key}".encode()).decode()
         headers = {"Authorization": f"Basic {basic}", "Content-Type": "application/json"}
         address = f"https://{center[1] if center else 'us1'}.api.mailchimp.com"
-        vendor = Vendor("Mailchimp", address, headers, (key, basic), _judge, self.limits.concurrency, {})
+        vendor = Vendor("Mailchimp", address, headers, (key, basic), judged, self.limits.concurrency, {})
         self._http = Http(vendor, settings, clock)
         self._clock = clock
-        self._insecure = settings.allow_insecure
-        self._slots = count_option(settings, "merge_field_slots", _SLOTS)
         self._list = f"/3.0/lists/{settings.list_id}"
         self._pool = ThreadPoolExecutor(self.limits.concurrency, thread_name_prefix="mailchimp")
-        self._fields: list[MergeField] | None = None
-        self._by_name: dict[str, MergeField] = {}
-        self._segments: dict[str, str] | None = None
-        self._double_opt_in: bool | None = None
-        self._unfinished: _Batch | None = None
+        self._long_texts = cast(LongTexts, long_texts)
+        self._fields = MergeFields(self._http, self._list, slots, settings.memory)
+        self._tags = Tags(self._http, self._list)
+        self._batches = Batches(self._http, clock, settings.allow_insecure)
+        self._jobs = settings.jobs
+        self._double_opt_in: tuple[float, bool] | None = None
 
     def check_login(self) -> Account:
         self._http.call("GET", "/3.0/ping")
@@ -139,89 +124,34 @@ class Mailchimp:
 
     @setting_up()
     def provision(self, fields: Sequence[FieldSpec], tags: Sequence[str]) -> list[str]:
-        there = self._merge_fields(fresh=True)
-        missing = []
-        for spec in fields:
-            if refusal := no_object("Mailchimp", spec):
-                raise Rejected(refusal, field=spec.name, reason="field_type")
-            found = find_field(spec.name, there)
-            if found is None:
-                missing.append(spec)
-            elif not fits_type(spec, found):
-                message = f"merge field {found.name} has type {found.type}: give the field {spec.name} another name"
-                raise Rejected(message, field=spec.name, reason="field_type")
-        if missing and len(there) + len(missing) > self._slots:
-            names = ", ".join(spec.name for spec in missing[max(0, self._slots - len(there)) :])
-            raise Rejected(
-                f"the audience has {len(there)} of {self._slots} merge fields: no room for {names}. Remove a merge "
-                "field or push fewer fields (Premium plans: option merge_field_slots 80)",
-                field=missing[-1].name,
-                reason="no_slot",
-            )
-        created = []
-        for spec in missing:
-            tag = new_tag(spec.name, {field.tag for field in there})
-            field = MergeField(tag, field_label(spec), TYPES[spec.type])
-            body = {**field._asdict(), "required": False, "public": False}
-            answer = self._http.call("POST", f"{self._list}/merge-fields", body=body, repeatable=False)
-            there.append(field._replace(tag=word(answer.data, "tag") or tag))
-            created.append(f"merge field {there[-1].tag} ({field.name})")
-        self._segments = None
-        new = [tag for tag in tags if tag.lower() not in self._known_tags()]
+        made = self._fields.provision(fields)
+        new = self._tags.missing(tags)
         for tag in new:
-            self._tag_id(tag)
-        return created + [f"tag {tag}" for tag in new]
+            self._tags.id_of(tag)
+        return made + [f"tag {tag}" for tag in new]
 
     def foresee(self, fields: Sequence[FieldSpec], tags: Sequence[str]) -> Forecast:
-        there = self._merge_fields(fresh=True)
-        free = max(0, self._slots - len(there))
-        fits: list[Fit] = []
-        needed = 0
-        for spec in fields:
-            found = find_field(spec.name, there)
-            needed += found is None
-            fate: Fate = "created" if found is None else "exists"
-            message, type_ = "", TYPES[spec.type] if found is None else found.type
-            if refusal := no_object("Mailchimp", spec):
-                fate, message = "refused", refusal
-            elif found is not None and not fits_type(spec, found):
-                fate, message = "refused", f"merge field {found.name} has type {type_}: give the field another name"
-            elif found is None and needed > free:
-                fate, message = "refused", f"the audience has {len(there)} of {self._slots} merge fields: no room"
-            longest = None if type_ in ("number", "date") else TEXT_BYTES
-            fits.append(Fit(spec.name, fate, f"merge field, {type_}", message, longest))
-        self._segments = None
-        known = self._known_tags()
-        kept = [Fit(tag, "exists" if tag.lower() in known else "created", "tag") for tag in tags]
-        return Forecast(fits, kept, (needed, free))
+        fits, slots = self._fields.foresee(fields, "cut" if self._long_texts == "cut" else "left_out")
+        return Forecast(fits, self._tags.foresee(tags), slots)
 
     def apply(self, changes: Sequence[Change]) -> list[Outcome]:
-        refused: list[Outcome] = []
-        members: list[_Member] = []
-        names = {name for change in changes for name in change.fields}
-        with setting_up():
-            if names or any(change.first_name or change.last_name for change in changes):
-                self._look_up(names)
-            if any(change.create and change.subscribed for change in changes):
-                self._asks_twice()
-        for change in changes:
-            try:
-                members.append(self._member(change))
-            except Rejected as error:
-                refused.append(outcome_of(change.key, error))
-        if not members:
-            return refused
+        if not changes:
+            return []
+        refused, members = self._members(changes)
         earlier = self._earlier(members)
         known = [member for member in members if member.key in earlier]
         left = [member for member in members if member.key not in earlier]
         singly = left if len(left) <= _SINGLES else [m for m in left if m.change.previous_email]
         batched = [] if len(left) <= _SINGLES else [m for m in left if not m.change.previous_email]
-        pieces: list[tuple[Sequence[_Member], Send[_Member]]]
+        pieces: list[tuple[Sequence[Member], Send[Member]]]
         pieces = [(known, lambda some: [earlier[m.key] for m in some])] if known else []
-        pieces += [(piece, self._apply_batch) for piece in chunked(batched, _BATCH)]
+        pieces += [(piece, self._apply_batch) for piece in chunked(batched, BATCH)]
         if singly:
             pieces.append((singly, lambda some: each(self._pool, some, self._apply_one)))
-        return refused + in_turn(pieces)
+        done = in_turn(pieces)
+        if any(one.reason == "left_out" for one in done):
+            self._fields.forget()  # a merge field may have been deleted, and may be there again
+        return refused + done
 
     def send(self, cues: Sequence[Cue]) -> list[Outcome]:
         return each(self._pool, cues, self._event) if cues else []
@@ -229,16 +159,12 @@ class Mailchimp:
     @setting_up()
     def ensure_list(self, name: str, known_id: str | None) -> str:
         # A tag is a static segment under another name: the list of a segment and a tag named alike are one object.
-        if known_id:
-            path = f"{self._list}/segments/{quote(known_id, safe='')}"
-            if self._http.call("GET", path, query={"fields": "id"}, expect=(404,)).status != 404:
-                return known_id
-        return self._tag_id(name)
+        return known_id if known_id and self._tags.exists(known_id) else self._tags.id_of(name)
 
     def update_list(self, list_id: str, memberships: Sequence[Membership]) -> list[Outcome]:
         def relate(members: Sequence[Membership]) -> list[Outcome]:
             added = [m.email for m in members if m.added]
-            failed = self._change_segment(list_id, added, [m.email for m in members if not m.added])
+            failed = self._tags.change(list_id, added, [m.email for m in members if not m.added])
             return [
                 Outcome(m.key, "rejected", "rejected", failed[m.email.lower()])
                 if m.email.lower() in failed
@@ -246,19 +172,19 @@ class Mailchimp:
                 for m in members
             ]
 
-        pieces = chunked(memberships, _SEGMENT)
+        pieces = chunked(memberships, SEGMENT)
         return in_turn((piece, lambda members: bisect(members, relate, refuse)) for piece in pieces)
 
     def read(self, wanted: Sequence[Wanted]) -> list[Held]:
         with setting_up():
-            self._look_up({name for want in wanted for name in want.fields})
+            holding = self._fields.holding({name for want in wanted for name in want.fields})
         at = {want.key: self._path(want.email) for want in wanted}
         there = self._members_at(list(at.values()))
         # Somebody gave it another address there: its id still leads to it.
         lost = [want for want in wanted if want.remote_id and at[want.key] not in there]
         at |= {want.key: f"{self._list}/members/{quote(want.remote_id or '', safe='')}" for want in lost}
         there |= self._members_at([at[want.key] for want in lost])
-        return [self._held(want, there.get(at[want.key])) for want in wanted]
+        return [self._held(want, there.get(at[want.key]), holding) for want in wanted]
 
     def forget(self, email: str, remote_id: str | None = None) -> None:
         self._http.call("POST", f"{self._path(email)}/actions/delete-permanent", expect=(404,))
@@ -272,55 +198,56 @@ class Mailchimp:
     def _path(self, email: str) -> str:
         return f"{self._list}/members/{subscriber_hash(email)}"
 
-    def _member(self, change: Change) -> _Member:
-        """Raises Rejected naming a field that the audience lacks."""
-        given = {"FNAME": change.first_name, "LNAME": change.last_name}
-        tags = {field.tag for field in self._fields or ()}
-        whole: dict[str, tuple[str, str | int | float]]
-        whole = {tag: (tag, value) for tag, value in given.items() if value is not None and tag in tags}
-        for name, value in change.fields.items():
-            field = self._by_name.get(name)
-            if field is None:
-                raise Rejected(f"the audience has no merge field for {name}", field=name, reason="unknown_field")
-            whole[field.tag] = (name, merge_value(field.type, value))
-        merge_fields = {tag: cut_value(value) for tag, (_, value) in whole.items()}
-        cut = tuple(name for tag, (name, value) in whole.items() if merge_fields[tag] != value)
-        return _Member(change.key, change, merge_fields, cut)
+    def _members(self, changes: Sequence[Change]) -> tuple[list[Outcome], list[Member]]:
+        """The changes as members; the outcomes of those that JSON cannot express."""
+        names = {name for change in changes for name in change.fields}
+        with setting_up():
+            asked = names or any(change.first_name or change.last_name for change in changes)
+            holding = self._fields.holding(names) if asked else {}
+            tags = self._fields.tags() if asked else set[str]()
+            if any(change.create and change.subscribed for change in changes):
+                self._asks_twice()
+        refused: list[Outcome] = []
+        members: list[Member] = []
+        for change in changes:
+            try:
+                members.append(member_of(change, holding, tags, self._long_texts))
+            except (TypeError, UnicodeEncodeError) as error:
+                refused.append(
+                    Outcome(change.key, "rejected", "unencodable", f"not expressible in JSON: {error.args[0]}")
+                )
+        return refused, members
 
-    def _apply_one(self, member: _Member) -> Outcome:
+    def _apply_one(self, member: Member) -> Outcome:
         change = member.change
         try:
             answer = self._move(member) if change.previous_email else None
             moved = answer is not None
             if answer is None:
                 method, body = self._write(member)
-                query = {"skip_merge_validation": "true"}
-                answer = self._http.call(method, self._path(change.email), body=body, query=query, expect=(404,))
+                answer = self._http.call(method, self._path(change.email), body=body, query=QUERY, expect=(404,))
                 if answer.status == 404 and change.create:
-                    raise Misconfigured(
-                        f"Mailchimp has no audience {self._list.rpartition('/')[2]}", reason="no_audience"
-                    )
-                if answer.status == 404:
-                    return not_there(change.key)
+                    audience = self._list.rpartition("/")[2]
+                    raise Misconfigured(f"Mailchimp has no audience {audience}", reason="no_audience")
+            written = outcome(member, answer)
             arrives = bool(change.previous_email) and not moved
-            tags = _tag_states(change.tags if arrives else change.tags_added, change.tags_removed)
-            if tags:
-                body = {"tags": tags, "is_syncing": False}
-                self._http.call("POST", f"{self._path(change.email)}/tags", body=body)
+            added = change.tags if arrives else change.tags_added
+            if written.status == "applied" and (added or change.tags_removed):
+                self._tag_one(change.email, added, change.tags_removed)
         except Rejected as error:
-            return _settled(change.key, error)
-        return _applied(member, answer.data)
+            return settled(change.key, error)
+        return written
 
-    def _move(self, member: _Member) -> Answer | None:
+    def _move(self, member: Member) -> Answer | None:
         """The member under its new address; None when there is none under the old one, or the new one is taken."""
         body = {"email_address": member.change.email, "merge_fields": member.merge_fields}
-        path, query = self._path(member.change.previous_email or ""), {"skip_merge_validation": "true"}
-        answer = self._http.call("PATCH", path, body=body, query=query, expect=(400, 404))
+        path = self._path(member.change.previous_email or "")
+        answer = self._http.call("PATCH", path, body=body, query=QUERY, expect=(400, 404))
         if answer.status == 400 and answer.data.get("title") != "Member Exists":
-            raise _judge(answer, 0.0)
+            raise judged(answer, 0.0)
         return answer if answer.status < 300 else None
 
-    def _write(self, member: _Member) -> tuple[str, dict[str, Any]]:
+    def _write(self, member: Member) -> tuple[str, dict[str, Any]]:
         change = member.change
         if not change.create:
             return "PATCH", {"merge_fields": member.merge_fields}
@@ -329,20 +256,19 @@ class Mailchimp:
         return "PUT", {"email_address": change.email, "status_if_new": status, "merge_fields": member.merge_fields}
 
     def _asks_twice(self) -> bool:
-        if self._double_opt_in is None:
+        """Whether the audience confirms subscriptions by mail; asked every hour, because somebody may turn it on."""
+        now = self._clock.time()
+        if self._double_opt_in is None or self._double_opt_in[0] + _OPT_IN_SECONDS <= now:
             answer = self._http.call("GET", self._list, query={"fields": "id,double_optin"})
-            self._double_opt_in = bool(answer.data.get("double_optin"))
-        return self._double_opt_in
+            self._double_opt_in = (now, bool(answer.data.get("double_optin")))
+        return self._double_opt_in[1]
+
+    def _tag_one(self, email: str, added: Sequence[str], removed: Sequence[str]) -> None:
+        self._http.call("POST", f"{self._path(email)}/tags", body=tag_body(added, removed))
 
     def _event(self, cue: Cue) -> Outcome:
-        body = {
-            "name": slug(cue.name)[:30],
-            "properties": {slug(name): text(value) for name, value in cue.properties.items()},
-            "occurred_at": instant(cue.at),
-            "is_syncing": cue.backfill,
-        }
         # An event has no key that would make its repeat harmless: without an answer it is not sent again.
-        path = f"{self._path(cue.email)}/events"
+        path, body = f"{self._path(cue.email)}/events", event_body(cue)
         answer = self._http.call("POST", path, body=body, expect=(404, 502, 504, 524), repeatable=False)
         if answer.status == 404:
             return not_there(cue.key)
@@ -351,27 +277,123 @@ class Mailchimp:
             return Outcome(cue.key, "rejected", "unknown_result", message)
         return Outcome(cue.key, "applied", remote_id=cue.remote_id)
 
+    # --- many members
+
+    def _operation(self, method: str, path: str, body: Any = None, params: Mapping[str, str] = {}) -> Operation:
+        operation = {"method": method, "path": path.removeprefix("/3.0")}
+        filled = {"params": params} if params else {}
+        return {**operation, **filled, **({} if body is None else {"body": orjson.dumps(body).decode()})}
+
+    def _apply_batch(self, members: Sequence[Member]) -> list[Outcome]:
+        """Members by a batch, and when that has ended their tags: a batch runs in no order, so a tag of a member who
+        does not exist yet would be lost in it."""
+        writes = [(self._path(m.change.email), *self._write(m)) for m in members]
+        try:
+            job = self._start(
+                members, [self._operation(method, path, body, QUERY) for path, method, body in writes], "members"
+            )
+        except Rejected:
+            # It is refused as a whole, as too large: nobody's data was looked at.
+            if len(members) <= 2 * _SINGLES:
+                return each(self._pool, members, self._apply_one)
+            return in_turn((half, self._apply_batch) for half in chunked(members, (len(members) + 1) // 2))
+        return self._concluded(job, members)
+
+    def _start(self, members: Sequence[Member], operations: Sequence[Operation], stage: str) -> _Job:
+        """A batch with an operation for each member, noted so that a later call or process can wait for it."""
+        until = self._clock.time() + _LONGEST_BATCH
+        job = _Job(self._batches.start(operations), stage, until, {m.key: m.digest for m in members})
+        self._jobs[job.id] = orjson.dumps(job._asdict()).decode()
+        return job
+
+    def _earlier(self, members: Sequence[Member]) -> dict[str, Outcome]:
+        """The outcomes, by key, of those members who are as they were in a batch that an earlier call gave up on.
+        Nothing is sent before it ends: ending later, it would undo that."""
+        found: dict[str, Outcome] = {}
+        for note in list(self._jobs.values()):
+            job = _Job(**orjson.loads(note))
+            same = [member for member in members if job.members.get(member.key) == member.digest]
+            if self._clock.time() >= job.until:
+                self._jobs.pop(job.id, None)
+                continue
+            try:
+                found |= {one.key: one for one in self._concluded(job, same, again=True)}
+            except Rejected:  # Mailchimp has forgotten it
+                self._jobs.pop(job.id, None)
+        return found
+
+    def _concluded(self, job: _Job, wanted: Sequence[Member], *, again: bool = False) -> list[Outcome]:
+        """The outcomes of the wanted members of a batch, tagged; raises Transient when it does not end in time."""
+        batch = self._batches.ended(job.id, len(job.members), again=again)
+        self._jobs.pop(job.id, None)
+        answers = self._batches.answers(batch, len(job.members)) if wanted else {}
+        places = {key: place for place, key in enumerate(job.members)}
+        outcomes = {member.key: _from_batch(member, answers.get(places[member.key])) for member in wanted}
+        if job.stage == "members":
+            outcomes |= self._tag([member for member in wanted if outcomes[member.key].status == "applied"])
+        return list(outcomes.values())
+
+    def _tag(self, members: Sequence[Member]) -> dict[str, Outcome]:
+        """Brings the tags of members who exist to their difference; outcomes by key of those where that failed."""
+        tagged = [member for member in members if member.tagged]
+        try:
+            if calls_of([member.change for member in tagged]) <= _TAG_CALLS:
+                refused = self._tags.bring([member.change for member in tagged])
+                tagged = [member for member in tagged if member.change.email.lower() in refused]
+            failed = self._tag_each(tagged)
+        except Misconfigured:
+            raise
+        except DeliveryError as error:
+            if error.reason == "job_pending":
+                raise
+            failed = [outcome_of(member.key, error) for member in tagged]
+        return {one.key: one for one in failed if one.status != "applied"}
+
+    def _tag_each(self, members: Sequence[Member]) -> list[Outcome]:
+        """The tags of each member by an operation of its own."""
+
+        def tag(member: Member) -> Outcome:
+            try:
+                self._tag_one(member.change.email, member.change.tags_added, member.change.tags_removed)
+            except Rejected as error:
+                return settled(member.key, error)
+            return Outcome(member.key, "applied")
+
+        if not members:
+            return []
+        if len(members) <= _SINGLES:
+            return each(self._pool, members, tag)
+        bodies = [(m.change.email, tag_body(m.change.tags_added, m.change.tags_removed)) for m in members]
+        operations = [self._operation("POST", f"{self._path(email)}/tags", body) for email, body in bodies]
+        try:
+            job = self._start(members, operations, "tags")
+        except Rejected:
+            return each(self._pool, members, tag)
+        return self._concluded(job, members)
+
+    # --- what the audience holds
+
     def _members_at(self, paths: Sequence[str]) -> dict[str, Mapping[str, Any]]:
         """The members under these paths that exist, archived ones not: singly, or many in an asynchronous batch."""
         query = {"fields": _SHOWN}
         found: dict[str, Mapping[str, Any]] = {}
         singly = list(paths) if len(paths) <= _SINGLES else []
-        for piece in chunked(paths, _BATCH) if not singly else ():
-            reads = [{"method": "GET", "path": path.removeprefix("/3.0"), "params": query} for path in piece]
+        for piece in chunked(paths, BATCH) if not singly else ():
             try:
-                batch = self._finished(self._start(reads))
+                batch_id = self._batches.start([self._operation("GET", path, params=query) for path in piece])
+                batch = self._batches.ended(batch_id, len(piece))
             except Transient as error:
                 if error.reason != "job_pending":
                     raise
                 singly += piece
                 continue
-            results = self._results(word(batch, "response_body_url"))
-            found |= {path: _read_result(results.get(str(index))) for index, path in enumerate(piece)}
-        answers = self._pool.map(lambda path: self._http.call("GET", path, query=query, expect=(404,)), singly)
-        found |= {path: answer.data for path, answer in zip(singly, answers, strict=True)}
+            answers = self._batches.answers(batch, len(piece))
+            found |= {path: _read_answer(answers.get(place)) for place, path in enumerate(piece)}
+        answered = self._pool.map(lambda path: self._http.call("GET", path, query=query, expect=(404,)), singly)
+        found |= {path: answer.data for path, answer in zip(singly, answered, strict=True)}
         return {p: m for p, m in found.items() if word(m, "email_address") and word(m, "status") != "archived"}
 
-    def _held(self, want: Wanted, member: Mapping[str, Any] | None) -> Held:
+    def _held(self, want: Wanted, member: Mapping[str, Any] | None, holding: Mapping[str, MergeField]) -> Held:
         if member is None:
             return Held(want.key, "missing")
         tags = records(member, "tags")
@@ -381,9 +403,12 @@ class Mailchimp:
             tags = records(self._http.call("GET", path, query=query).data, "tags")
         fields: dict[str, FieldValue] = {}
         for name, value in want.fields.items():
-            field = self._by_name.get(name)
-            written = cut_value(merge_value(field.type, value)) if field else None
-            fields[name] = as_wanted(dig(member, "merge_fields", field.tag), written, value) if field else None
+            field = holding.get(name)
+            written = written_value(field, value, self._long_texts) if field else None
+            if field and written is None:
+                fields[name] = value  # left out when it was pushed: nothing there could differ from it
+            else:
+                fields[name] = as_wanted(dig(member, "merge_fields", field.tag), written, value) if field else None
         ids = (word(member, "contact_id"), word(member, "id"))
         return Held(
             want.key,
@@ -395,221 +420,15 @@ class Mailchimp:
             _CONSENT.get(word(member, "status")),
         )
 
-    # --- many members
 
-    def _apply_batch(self, members: Sequence[_Member]) -> list[Outcome]:
-        """Members by one asynchronous batch, then their tags by one call per tag: a batch runs in no order, so a tag
-        of a member who does not exist yet would be lost in it."""
-        operations = []
-        for member in members:
-            method, body = self._write(member)
-            path = self._path(member.change.email).removeprefix("/3.0")
-            operation = {"method": method, "path": path, "params": {"skip_merge_validation": "true"}}
-            operations.append({**operation, "body": orjson.dumps(body).decode()})
-        try:
-            batch_id = self._start(operations)
-        except Rejected:
-            return each(self._pool, members, self._apply_one)
-        return self._concluded(_Batch(batch_id, members, self._clock.time() + _LONGEST_BATCH), members)
-
-    def _earlier(self, members: Sequence[_Member]) -> dict[str, Outcome]:
-        """The outcomes, by key, of those members who are as they were in the batch that an earlier call gave up on.
-        Nothing is sent before it ends: ending later, it would undo that."""
-        batch = self._unfinished
-        if batch is None or self._clock.time() >= batch.until:
-            return {}
-        sent = {member.key: member for member in batch.members}
-        same = [member for member in members if sent.get(member.key) == member]
-        try:
-            return {outcome.key: outcome for outcome in self._concluded(batch, same)}
-        except Rejected:  # Mailchimp has forgotten it
-            self._unfinished = None
-            return {}
-
-    def _concluded(self, under_way: _Batch, wanted: Sequence[_Member]) -> list[Outcome]:
-        """The outcomes of the wanted members of a batch, tagged; raises Transient when it does not end in time."""
-        self._unfinished, members = under_way, under_way.members
-        batch = self._finished(under_way.id)
-        self._unfinished = None
-        if not batch.get("errored_operations"):
-            outcomes = {member.key: _applied(member, {}) for member in wanted}
-        else:
-            results = self._results(word(batch, "response_body_url"))
-            places = {member.key: str(index) for index, member in enumerate(members)}
-            outcomes = {member.key: _from_result(member, results.get(places[member.key])) for member in wanted}
-        there = [member for member in wanted if outcomes[member.key].status == "applied"]
-        failures = self._tag(there)
-        return [failures.get(outcome.key, outcome) for outcome in outcomes.values()]
-
-    def _tag(self, members: Sequence[_Member]) -> dict[str, Outcome]:
-        """Brings the tags of members who exist to their difference; outcomes by key of those where that failed."""
-        added: dict[str, list[str]] = {}
-        removed: dict[str, list[str]] = {}
-        for member in members:
-            for tag in member.change.tags_added:
-                added.setdefault(tag, []).append(member.change.email)
-            for tag in member.change.tags_removed:
-                removed.setdefault(tag, []).append(member.change.email)
-        by_email = {member.change.email.lower(): member.key for member in members}
-        failures: dict[str, Outcome] = {}
-        try:
-            for tag in sorted({*added, *removed}):
-                segment = self._tag_id(tag) if tag in added else self._known_tags().get(tag.lower())
-                if segment is None:
-                    continue  # nobody has a tag that does not exist
-                for add, remove in _pieces(added.get(tag, []), removed.get(tag, [])):
-                    for email, message in self._change_segment(segment, add, remove).items():
-                        if email in by_email:
-                            key = by_email[email]
-                            failures[key] = Outcome(key, "rejected", "tag_refused", f"{tag}: {message}", field=tag)
-        except DeliveryError as error:
-            if error.reason == "not_found":
-                self._segments = None
-                error = Transient("a tag was deleted at Mailchimp meanwhile", reason="tag_gone")
-            tagged = [m.key for m in members if m.change.tags_added or m.change.tags_removed]
-            return failures | {key: outcome_of(key, error) for key in tagged if key not in failures}
-        return failures
-
-    def _change_segment(self, segment: str, add: Sequence[str], remove: Sequence[str]) -> dict[str, str]:
-        """Why not, by lower-case address, for those that Mailchimp would not add or remove."""
-        body = {"members_to_add": list(add), "members_to_remove": list(remove)}
-        answer = self._http.call("POST", f"{self._list}/segments/{quote(segment, safe='')}", body=body)
-        errors = records(answer.data, "errors")
-        return {
-            str(email).lower(): word(error, "error")[:500]
-            for error in errors
-            for email in entries(error, "email_addresses")
-        }
-
-    def _start(self, operations: Sequence[Mapping[str, Any]]) -> str:
-        """The id of a batch of these operations, each known by its position."""
-        numbered = [{**operation, "operation_id": str(index)} for index, operation in enumerate(operations)]
-        return str(self._http.call("POST", "/3.0/batches", body={"operations": numbered}).at("id"))
-
-    def _finished(self, batch_id: str) -> Mapping[str, Any]:
-        for wait in _POLLS:
-            self._clock.sleep(wait)
-            batch: Mapping[str, Any] = self._http.call("GET", f"/3.0/batches/{quote(batch_id, safe='')}").data
-            if batch.get("status") == "finished":
-                return batch
-        raise Transient("Mailchimp has not finished the batch", reason="job_pending", retry_after=30.0)
-
-    def _results(self, url: str) -> dict[str, Mapping[str, Any]]:
-        """The results of a batch by operation id, from where Mailchimp says they lie."""
-        ours = url.startswith(f"{self._http.address}/") or _RESULT_PLACE.match(url)
-        if not ours and not self._insecure:
-            message = f"the batch's results lie at {url[:60]}, which is not Mailchimp's"
-            raise Transient(message, reason="unreadable_answer", retry_after=300.0)
-        try:
-            files = json_files(self._http.fetch(url))
-        except ValueError as error:
-            message = f"the batch's results cannot be read: {error}"
-            raise Transient(message, reason="unreadable_answer", retry_after=30.0) from None
-        return {word(result, "operation_id"): result for file in files for result in records([file], 0)}
-
-    # --- what the audience has
-
-    def _merge_fields(self, *, fresh: bool = False) -> list[MergeField]:
-        if self._fields is None or fresh:
-            query = {"count": 1000, "fields": "merge_fields.tag,merge_fields.name,merge_fields.type"}
-            found = records(self._http.call("GET", f"{self._list}/merge-fields", query=query).data, "merge_fields")
-            self._fields = [MergeField(word(f, "tag"), word(f, "name"), word(f, "type")) for f in found]
-        return self._fields
-
-    def _look_up(self, names: set[str]) -> None:
-        """Finds the merge fields of our fields; asks the vendor again when one is missing, once."""
-        for fresh in (False, True):
-            fields = self._merge_fields(fresh=fresh)
-            found = {name: find_field(name, fields) for name in names}
-            self._by_name = {name: field for name, field in found.items() if field is not None}
-            if len(self._by_name) == len(names):
-                return
-
-    def _known_tags(self) -> dict[str, str]:
-        """Ids of the static segments by name in lower case: Mailchimp knows no two that differ in case only."""
-        if self._segments is None:
-            found: list[dict[str, Any]] = []
-            total = 1
-            while len(found) < total:
-                query: dict[str, object] = {"count": 1000, "offset": len(found), "type": "static"}
-                query["fields"] = "segments.id,segments.name,total_items"
-                page = self._http.call("GET", f"{self._list}/segments", query=query).data
-                found += records(page, "segments")
-                total = count(page, "total_items") if records(page, "segments") else 0
-            self._segments = {word(segment, "name").lower(): word(segment, "id") for segment in found}
-        return self._segments
-
-    @setting_up()
-    def _tag_id(self, name: str) -> str:
-        """The id of a tag, made when it is missing."""
-        known = self._known_tags()
-        if name.lower() not in known:
-            body = {"name": name, "static_segment": []}
-            try:
-                answer = self._http.call("POST", f"{self._list}/segments", body=body, repeatable=False)
-            except DeliveryError:
-                self._segments = None  # it may exist after all: the next try looks first
-                raise
-            known[name.lower()] = str(answer.at("id"))
-        return known[name.lower()]
-
-
-def _pieces(add: Sequence[str], remove: Sequence[str]) -> Iterable[tuple[Sequence[str], Sequence[str]]]:
-    """Additions and removals in pairs of pieces, as many as one call takes of each."""
-    return zip_longest(chunked(add, _SEGMENT), chunked(remove, _SEGMENT), fillvalue=())
-
-
-def subscriber_hash(email: str) -> str:
-    """The member's address in a path: MD5 of the e-mail in lower case."""
-    return md5(email.lower().encode(), usedforsecurity=False).hexdigest()
-
-
-def _from_result(member: _Member, result: Mapping[str, Any] | None) -> Outcome:
-    if result is None:
+def _from_batch(member: Member, answer: Answer | None) -> Outcome:
+    if answer is None:
         return Outcome(member.key, "retry", "no_result", "the batch's result does not tell of this member")
-    status, raw = count(result, "status_code"), word(result, "response").encode()
-    _, data = parse(raw)
-    if 200 <= status < 300:
-        return _applied(member, data)
-    if status == 404 and not member.change.create:
-        return not_there(member.key)
-    return _settled(member.key, _judge(Answer(status, {}, raw, data), 0.0))
+    return outcome(member, answer)
 
 
-def _read_result(result: Mapping[str, Any] | None) -> Mapping[str, Any]:
+def _read_answer(answer: Answer | None) -> Mapping[str, Any]:
     """The member that a read in a batch gave, {} when there is none; raises what else the vendor said."""
-    status, raw = count(result, "status_code"), word(result, "response").encode()
-    _, data = parse(raw)
-    if 200 <= status < 300 or status == 404:
-        return data
-    raise _judge(Answer(status, {}, raw, data), 0.0)
-
-
-def _applied(member: _Member, data: Mapping[str, Any]) -> Outcome:
-    message = f"cut to {TEXT_BYTES} bytes: {', '.join(member.cut)}" if member.cut else ""
-    remote_id = word(data, "contact_id") or word(data, "id") or member.change.remote_id
-    return Outcome(member.key, "applied", message=message, remote_id=remote_id)
-
-
-def _settled(key: str, error: DeliveryError) -> Outcome:
-    if error.reason in _DECISIONS.values():
-        return Outcome(key, "skipped", error.reason, error.message)
-    return outcome_of(key, error)
-
-
-def _tag_states(active: Sequence[str], inactive: Sequence[str]) -> list[dict[str, str]]:
-    states = [(tag, "active") for tag in active] + [(tag, "inactive") for tag in inactive]
-    return [{"name": tag, "status": status} for tag, status in states]
-
-
-def _judge(answer: Answer, now: float) -> DeliveryError:
-    if not answer.content.strip():
-        return judge(answer, now, "refused without a word: too many at once", faults=_REFUSED_WITHOUT_WORDS)
-    data, causes = answer.data, records(answer.data, "errors")
-    words = [
-        word(data, "detail") or word(data, "title"),
-        *(word(cause, "message") for cause in causes[:3]),
-    ]
-    culprit = word(causes, 0, "field") or None
-    reason = _DECISIONS.get(word(data, "title"))
-    return judge(answer, now, " ".join(filter(None, words)), reason=reason, culprit=culprit)
+    if answer is not None and (200 <= answer.status < 300 or answer.status == 404):
+        return answer.data
+    raise judged(answer or Answer(0, {}, b"", {}), 0.0)

@@ -98,7 +98,7 @@ def departures(kind: str, method: str, path: str, query: dict[str, str], body: A
     found = CONTRACT.problems(kind, method, path.removeprefix("/3.0") or "/", query, body)
     for operation in (body or {}).get("operations", ()) if isinstance(body, dict) else ():
         inner = json.loads(operation["body"]) if "body" in operation else None
-        found += CONTRACT.problems(kind, operation["method"], operation["path"], operation["params"], inner)
+        found += CONTRACT.problems(kind, operation["method"], operation["path"], operation.get("params", {}), inner)
     return list(found)
 
 
@@ -191,7 +191,11 @@ def test_recording(path: Path) -> None:
     else:
         assert raised is None, repr(raised)
     if "result" in recording:
-        assert (asdict(result) if isinstance(result, Account) else result) == recording["result"]
+        if isinstance(result, Account):
+            told = asdict(result) | {"notes": list(result.notes)}
+            assert told == {"notes": [], **recording["result"]}
+        else:
+            assert result == recording["result"]
     if "held" in recording:
         told = {held.key: json.loads(json.dumps(asdict(held))) for held in result}
         absent = {"remote_id": None, "email": "", "tags": [], "fields": {}, "consent": None}

@@ -1,0 +1,92 @@
+"""Mailchimp's batches: many operations in one call, done there in no order, their results in a gzipped tar."""
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+from urllib.parse import quote
+
+from adapters.archive import json_files
+from adapters.destination import Clock
+from adapters.errors import Transient
+from adapters.http import Answer, Http, parse
+from adapters.shape import count, records, word
+
+BATCH = 1_000
+"""Operations in one batch: what the vendor's guides use; no limit is published."""
+
+_FEW = 500
+_LOOKS_AT_FEW = (0.5, 1.5, 4.0, 10.0, 18.0, 26.0)
+_LOOKS = (2.0, 8.0, 20.0, 30.0)
+_LOOKS_AGAIN = (0.0, 20.0, 40.0)
+"""Seconds before each look at a batch, a minute in all. Each look is a call: a full batch is looked at less often."""
+
+# Where the results of a batch may lie, up to the slash that ends the host.
+_RESULT_PLACE = re.compile(
+    r"https://([a-z0-9-]+\.)*(mailchimp\.com|mailchimp[a-z0-9.-]*\.s3[a-z0-9.-]*\.amazonaws\.com)/"
+)
+
+Operation = Mapping[str, Any]
+"""`method`, `path` below /3.0, `params` and `body` (a JSON text)."""
+Batch = Mapping[str, Any]
+"""A batch as Mailchimp shows it."""
+
+
+class Batches:
+    """The batches of one account. Two operations on a member belong into two: nobody knows which comes first."""
+
+    def __init__(self, http: Http, clock: Clock, insecure: bool) -> None:
+        self._http = http
+        self._clock = clock
+        self._insecure = insecure
+
+    def start(self, operations: Sequence[Operation]) -> str:
+        """The id of a batch of these operations, each known by its position."""
+        numbered = [{**operation, "operation_id": str(index)} for index, operation in enumerate(operations)]
+        return str(self._http.call("POST", "/3.0/batches", body={"operations": numbered}).at("id"))
+
+    def ended(self, batch_id: str, size: int, *, again: bool = False) -> Batch:
+        """The batch once it has ended. Raises Transient (`job_pending`) when that takes more than a minute, Rejected
+        when there is no such batch. again: it was waited for before."""
+        for wait in _LOOKS_AGAIN if again else _LOOKS if size > _FEW else _LOOKS_AT_FEW:
+            self._clock.sleep(wait)
+            batch: Batch = self._http.call("GET", self._path(batch_id)).data
+            if batch.get("status") == "finished":
+                return batch
+        raise Transient("Mailchimp has not finished the batch", reason="job_pending", retry_after=30.0)
+
+    def answers(self, batch: Batch, size: int) -> dict[int, Answer]:
+        """The answers to the operations of a batch that has ended, by position; some may be missing."""
+        place = word(batch, "response_body_url")
+        if not place and not count(batch, "errored_operations"):
+            return {position: Answer(200, {}, b"", {}) for position in range(size)}
+        try:
+            files = self._unpacked(place)
+        except Transient as error:
+            if error.reason == "unreadable_answer":
+                raise
+            # An address of results is good for ten minutes; asking for the batch again gives another.
+            files = self._unpacked(
+                word(self._http.call("GET", self._path(word(batch, "id"))).data, "response_body_url")
+            )
+        found = (result for file in files for result in records([file], 0))
+        return {int(word(r, "operation_id")): _answer(r) for r in found if word(r, "operation_id").isdigit()}
+
+    def _path(self, batch_id: str) -> str:
+        return f"/3.0/batches/{quote(batch_id, safe='')}"
+
+    def _unpacked(self, place: str) -> list[Any]:
+        """The files of an archive of results, from where Mailchimp says it lies."""
+        ours = place.startswith(f"{self._http.address}/") or _RESULT_PLACE.match(place)
+        if not ours and not self._insecure:
+            message = f"the batch's results lie at {place[:60]}, which is not Mailchimp's"
+            raise Transient(message, reason="unreadable_answer", retry_after=300.0)
+        try:
+            return json_files(self._http.fetch(place))
+        except ValueError as error:
+            message = f"the batch's results cannot be read: {error}"
+            raise Transient(message, reason="unreadable_answer", retry_after=30.0) from None
+
+
+def _answer(result: Mapping[str, Any]) -> Answer:
+    raw = word(result, "response").encode()
+    return Answer(count(result, "status_code"), {}, raw, parse(raw)[1])
