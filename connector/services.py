@@ -26,6 +26,7 @@ from connector.storage.database import Database
 from connector.storage.migrations import migrate
 from connector.storage.tables import dead_letter, delivery
 from connector.sync import store as sync_store
+from connector.sync.under_way import UnderWay
 
 log = structlog.get_logger("services")
 
@@ -115,6 +116,7 @@ class Services:
             allow_insecure=config.allow_insecure,
             list_id=config.list_id,
             options=config.options,
+            jobs=UnderWay(self.database, config.name),
         )
         return DESTINATIONS[config.kind](account, SystemClock())
 

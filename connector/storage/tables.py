@@ -292,6 +292,15 @@ vendor_list = Table(
     Column("list_id", Text, nullable=False),
 )
 
+vendor_job = Table(
+    "vendor_job",
+    metadata,
+    # What an adapter has under way at the vendor: its own notes, struck out when the job has ended.
+    Column("destination", Text, primary_key=True),
+    Column("name", Text, primary_key=True),
+    Column("note", Text, nullable=False),
+)
+
 account = Table(
     "account",
     metadata,

@@ -8,7 +8,19 @@ from sqlalchemy import Connection, RowMapping, bindparam, delete, func, insert, 
 from sqlalchemy.dialects.sqlite import insert as upsert
 
 from connector.clock import Millis
-from connector.storage.tables import account, cue, dead_letter, profile, push, sync_state, vendor_list
+from connector.storage.tables import (
+    account,
+    cue,
+    dead_letter,
+    meta,
+    profile,
+    push,
+    refill,
+    sync_state,
+    vendor_job,
+    vendor_list,
+    verification,
+)
 from connector.sync.desired import emptied
 from connector.sync.plan import Pending
 
@@ -378,6 +390,26 @@ def keep_list_id(tx: Connection, destination: str, segment: str, list_id: str) -
     )
 
 
+# --- jobs at the vendor ----------------------------------------------------------------------------------------------
+
+
+def job_notes(connection: Connection, destination: str) -> dict[str, str]:
+    """Name -> note of what an adapter has under way."""
+    query = select(vendor_job.c.name, vendor_job.c.note).where(vendor_job.c.destination == destination)
+    return {name: note for name, note in connection.execute(query)}
+
+
+def note_job(tx: Connection, destination: str, name: str, note: str) -> None:
+    row = upsert(vendor_job).values(destination=destination, name=name, note=note)
+    tx.execute(row.on_conflict_do_update(index_elements=["destination", "name"], set_={"note": row.excluded.note}))
+
+
+def strike_job(tx: Connection, destination: str, name: str) -> bool:
+    """Whether there was such a note."""
+    here = (vendor_job.c.destination == destination, vendor_job.c.name == name)
+    return bool(tx.execute(delete(vendor_job).where(*here)).rowcount)
+
+
 # --- once more -------------------------------------------------------------------------------------------------------
 
 
@@ -448,5 +480,5 @@ def relist(tx: Connection, destination: str, now: Millis) -> None:
 
 def forget_account(tx: Connection, destination: str) -> None:
     """Drop all we know of a destination that is configured no more, or points to another account now."""
-    for table in (sync_state, cue, account, vendor_list):
+    for table in (sync_state, cue, account, vendor_list, vendor_job, verification):
         tx.execute(delete(table).where(table.c.destination == destination))

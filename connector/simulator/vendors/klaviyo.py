@@ -31,6 +31,8 @@ XS, M, L, XL = (1, 15), (10, 150), (75, 750), (350, 3500)
 """Calls per second and per minute of the vendor's tiers (x-klaviyo-ratelimit of each operation)."""
 DELETION = (3, 60)
 LIST_CREATE = (10, 150, 150)
+ADDITIONAL = (10, 150)
+"""Calls that ask for additional fields: the vendor has a limit for them all and publishes it for one of them."""
 
 _WINDOWS = (1.0, 60.0, 86_400.0)
 _SCALARS = (
@@ -47,7 +49,7 @@ _SCALARS = (
 _IDENTIFIERS = ("email", "external_id", "phone_number")
 _EMAIL = re.compile(r"[^@\s]+@[^@\s]+\.[^@\s.]+")
 _PHONE = re.compile(r"\+[1-9]\d{6,14}")
-_FILTER = re.compile(r"(equals|any)\((id|email|external_id|phone_number|name),(.+)\)")
+_FILTER = re.compile(r"(equals|any)\((id|email|external_id|phone_number|name|status),(.+)\)")
 _TITLES = {
     400: ("invalid", "Invalid input."),
     401: ("authentication_failed", "Incorrect authentication credentials."),
@@ -101,7 +103,8 @@ class _ItemError(Exception):
 
 class FakeKlaviyo(FakeVendor):
     """One Klaviyo account. `job_seconds`: how long a bulk import takes, by the vendor's clock; the first half of it
-    is spent queued. `tag_property`: the profile property whose values `contacts()` shows as tags."""
+    is spent queued. `tag_property`: the profile property whose values `contacts()` shows as tags. `append_repeats`:
+    whether appending a value that an array holds already doubles it; the vendor does not say."""
 
     vendor = "klaviyo"
 
@@ -111,12 +114,14 @@ class FakeKlaviyo(FakeVendor):
         api_key: str = "pk_fake",
         job_seconds: float = 0.3,
         tag_property: str = "storecue_tags",
+        append_repeats: bool = False,
         account_name: str = "Aurora Outfitters",
         **options: Any,
     ) -> None:
         self.api_key = api_key
         self.job_seconds = job_seconds
         self.tag_property = tag_property
+        self.append_repeats = append_repeats
         self.account_name = account_name
         self._profiles: dict[str, _Profile] = {}
         self._by: dict[str, dict[str, str]] = {name: {} for name in _IDENTIFIERS}
@@ -124,6 +129,7 @@ class FakeKlaviyo(FakeVendor):
         self._jobs: dict[str, _Job] = {}
         self._events: dict[tuple[str, str, str], dict[str, Any]] = {}
         self._windows: dict[str, tuple[FixedWindow, ...]] = {}
+        self._additional = tuple(map(FixedWindow, ADDITIONAL, _WINDOWS))
         self._numbers = count(1)
         super().__init__(**options)
 
@@ -132,6 +138,7 @@ class FakeKlaviyo(FakeVendor):
             route("GET", "/api/accounts", self._accounts, limit=XS),
             route("POST", "/api/profile-import", self._import, REQUESTS["profile_import"], L),
             route("POST", "/api/profile-bulk-import-jobs", self._start_job, REQUESTS["profile_bulk_import"], M),
+            route("GET", "/api/profile-bulk-import-jobs", self._read_jobs, limit=M),
             route("GET", "/api/profile-bulk-import-jobs/{id}", self._job, limit=M),
             route("GET", "/api/profile-bulk-import-jobs/{id}/import-errors", self._job_errors, limit=M),
             route("GET", "/api/profiles", self._read_profiles, limit=L),
@@ -217,7 +224,7 @@ class FakeKlaviyo(FakeVendor):
             "application/json",
         ):
             self._refuse(415, f'Unsupported media type "{request.headers.get("content-type", "")}" in request.')
-        return {} if found is None or not self.rate_limits else self._count(found)
+        return {} if found is None or not self.rate_limits else self._count(request, found)
 
     def _check_revision(self, request: Request) -> None:
         revision = request.headers.get("revision")
@@ -229,7 +236,7 @@ class FakeKlaviyo(FakeVendor):
         elif revision < "2025-01" and request.headers.get("x-klaviyo-revision-fall-forward-opt-out") == "1":
             self._refuse(410, f"Revision {revision} is retired.", source={"parameter": "revision"})
 
-    def _count(self, found: Route) -> Mapping[str, str]:
+    def _count(self, request: Request, found: Route) -> Mapping[str, str]:
         now = self.clock.time()
         with self.lock:
             key = f"{found.method} {found.pattern.pattern}"
@@ -238,6 +245,8 @@ class FakeKlaviyo(FakeVendor):
                     FixedWindow(limit, length) for limit, length in zip(found.limit, _WINDOWS, strict=False)
                 )
             windows = self._windows[key]
+            if "additional-fields[profile]" in request.query:
+                windows = (*windows, *self._additional)
             spent = [window for window in windows if window.left(now) <= 0]
             if spent:
                 wait = max(window.ends_in(now) for window in spent)
@@ -350,7 +359,7 @@ class FakeKlaviyo(FakeVendor):
             else:
                 profile.properties[key] = value
         meta = data.get("meta") or data["attributes"].get("meta") or {}
-        _patch(profile.properties, meta.get("patch_properties") or {})
+        _patch(profile.properties, meta.get("patch_properties") or {}, repeats=self.append_repeats)
 
     def _shown(self, profile: _Profile, *, subscriptions: bool = False) -> dict[str, Any]:
         attributes: dict[str, Any] = dict.fromkeys(_SCALARS) | profile.attributes
@@ -484,6 +493,14 @@ class FakeKlaviyo(FakeVendor):
             "attributes": attributes,
             "links": {"self": f"https://a.klaviyo.com/api/profile-bulk-import-jobs/{job.id}/"},
         }
+
+    def _read_jobs(self, request: Request, _: Mapping[str, str]) -> Response:
+        self._run_due_jobs()
+        shown = [self._shown_job(job) for job in self._jobs.values()]
+        if "filter" in request.query:
+            _, values = self._filter(request, _JOBS)
+            shown = [job for job in shown if job["attributes"]["status"] in values]
+        return self._page(request, shown)
 
     def _job(self, _: Request, parts: Mapping[str, str]) -> Response:
         self._run_due_jobs()
@@ -678,7 +695,7 @@ class FakeKlaviyo(FakeVendor):
 
     def _filter(self, request: Request, resource: str) -> tuple[str, list[str]]:
         match = _FILTER.fullmatch(request.query["filter"])
-        allowed = {"profile": ("id", *_IDENTIFIERS), "list": ("id", "name")}[resource]
+        allowed = {"profile": ("id", *_IDENTIFIERS), "list": ("id", "name"), _JOBS: ("status",)}[resource]
         values: Any = None
         if match and match[2] in allowed:
             try:
@@ -699,11 +716,11 @@ class FakeKlaviyo(FakeVendor):
         return prefix + text.rjust(length - len(prefix), "0")
 
 
-def _patch(properties: dict[str, Any], patch: Mapping[str, Any]) -> None:
+def _patch(properties: dict[str, Any], patch: Mapping[str, Any], *, repeats: bool) -> None:
     """Applies append, unappend and unset to array properties, in that order."""
     for key, value in (patch.get("append") or {}).items():
         held = _as_list(properties.get(key))
-        properties[key] = held + [item for item in _as_list(value) if item not in held]
+        properties[key] = held + [item for item in _as_list(value) if repeats or item not in held]
     for key, value in (patch.get("unappend") or {}).items():
         gone = _as_list(value)
         properties[key] = [item for item in _as_list(properties.get(key)) if item not in gone]

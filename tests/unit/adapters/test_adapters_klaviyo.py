@@ -10,24 +10,22 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from adapters.destination import Change, Settings
-from adapters.klaviyo import Klaviyo, _Encoded, _jobs
+from adapters.klaviyo import Klaviyo
+from adapters.klaviyo_jobs import sized
 
 JOBS = "https://a.klaviyo.com/api/profile-bulk-import-jobs"
 
 
-@given(st.lists(st.integers(10, 100_000), max_size=300))
-def test_jobs_keep_to_count_and_bytes_and_lose_nobody(sizes: list[int]) -> None:
-    change = Change("1", "a@example.com", "shop:1")
-    items = [_Encoded(str(n), change, b"x" * size) for n, size in enumerate(sizes)]
-    jobs = list(_jobs(items))
-    assert [item.key for job in jobs for item in job] == [str(n) for n in range(len(sizes))]
-    assert all(len(job) <= 10_000 and sum(len(item.profile) + 1 for item in job) < 4_900_000 for job in jobs)
+@given(st.lists(st.integers(10, 100_000), max_size=300), st.integers(1, 400))
+def test_jobs_keep_to_count_and_bytes_and_lose_nobody(sizes: list[int], most: int) -> None:
+    jobs = list(sized(list(enumerate(sizes)), lambda item: item[1], most))
+    assert [item for job in jobs for item in job] == list(enumerate(sizes))
+    assert all(len(job) <= most and sum(size + 1 for _, size in job) <= 4_800_000 for job in jobs)
     assert all(jobs)
 
 
 def test_ten_thousand_and_one_profiles_are_two_jobs() -> None:
-    change = Change("1", "a@example.com", "shop:1")
-    assert [len(job) for job in _jobs([_Encoded(str(n), change, b"{}") for n in range(10_001)])] == [10_000, 1]
+    assert [len(job) for job in sized([b"{}"] * 10_001, len)] == [10_000, 1]
 
 
 def test_a_profile_beyond_100_kb_is_rejected_and_the_others_go(clock: Any) -> None:
