@@ -103,13 +103,22 @@ class TagChange:
     at: Millis
 
 
+PrivacyKind = Literal["export", "erase", "erase_source"]
+"""What the law lets somebody ask for: a copy of what is known of a person, that they be erased, that all people of a
+source be erased."""
+
+
 @dataclass(frozen=True, slots=True)
 class Normalised:
     """What one delivery means. All of it concerns the one person named by `identifiers`, or nobody (products).
 
     `authoritative`: the sender owns these identifiers, so an e-mail moves here from another customer's profile.
+    `unverified`: it is a visitor's word, sent with a public key. It joins what an unknown visitor did to whom they say
+    they are; it gives somebody known no further identifier, and never makes one person of two who are known.
+    `known_only`: nobody is made of it; where the identifiers are unknown, it is about nobody.
     `order_ref`: the order whose profile is meant when no identifier is in the payload (refunds, edits).
     `merged_from`: identifiers of a second person who is now this one (customers/merge).
+    `privacy`: the law's request about the person named by `identifiers`, or about everybody of this source.
     """
 
     identifiers: tuple[Identifier, ...] = ()
@@ -118,9 +127,11 @@ class Normalised:
     consents: tuple[Consent, ...] = ()
     tag_changes: tuple[TagChange, ...] = ()
     authoritative: bool = False
+    unverified: bool = False
+    known_only: bool = False
     order_ref: str | None = None
     merged_from: tuple[Identifier, ...] = ()
-    forget: bool = False
+    privacy: PrivacyKind | None = None
     skipped: str | None = None
     """Why a delivery means nothing to us (`unknown_topic`, `stub`, ...): counted, kept raw."""
 
@@ -172,17 +183,38 @@ CreatePolicy = Literal["always", "consented", "never"]
 
 
 @dataclass(frozen=True, slots=True)
+class BrowserConfig:
+    """What a source takes from browsers: its public write keys, the origins of the pages, events per second and key."""
+
+    keys: tuple[str, ...]
+    origins: tuple[str, ...]
+    events_per_second: int = 500
+
+
+@dataclass(frozen=True, slots=True)
 class SourceConfig:
-    """A configured source. `secrets` are references (`env:NAME`, `file:PATH`) or encrypted values (`enc:...`)."""
+    """A configured source. `secrets` are references (`env:NAME`, `file:PATH`) or encrypted values (`enc:...`). `shop`:
+    the source whose user and order ids this one sends, and which is the truth about its orders."""
 
     name: str
     kind: str
     secrets: tuple[str, ...]
+    browser: BrowserConfig | None = None
+    shop: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class VerifyConfig:
+    """How a destination is read back at night: how many contacts, and whether what differs is put right."""
+
+    sample: int = 200
+    repair: bool = True
 
 
 @dataclass(frozen=True, slots=True)
 class DestinationConfig:
-    """A configured destination. `credentials` hold references as in SourceConfig; `segments` None means all."""
+    """A configured destination. `credentials` hold references as in SourceConfig; `segments` None means all; `verify`
+    None means never at night."""
 
     name: str
     kind: str
@@ -196,6 +228,7 @@ class DestinationConfig:
     events: bool = False
     create_contacts: CreatePolicy = "always"
     options: Mapping[str, str] = field(default_factory=dict)
+    verify: VerifyConfig | None = VerifyConfig()
 
 
 @dataclass(frozen=True, slots=True)

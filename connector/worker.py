@@ -17,8 +17,11 @@ from connector.inbox.runner import run_once
 from connector.jobs import Jobs
 from connector.pipeline import Pipeline
 from connector.ports import Rec
+from connector.privacy.contacts import Eraser
+from connector.privacy.work import PrivacyWork
 from connector.segments import store as segment_store
 from connector.services import Services
+from connector.sync.nightly import Nightly
 from connector.sync.push import Pusher
 from connector.sync.turn import Turn
 
@@ -47,6 +50,7 @@ class Worker:
         self._taken: Rec | None = None  # the first record of the batch under way
         self.jobs = Jobs(services.database)
         self.housekeeping = Housekeeping(services)
+        self.privacy = PrivacyWork(services.database, services.inbox)
         self.pipeline: Pipeline
 
     # --- the loop ----------------------------------------------------------------------------------------------------
@@ -79,6 +83,9 @@ class Worker:
         if done:
             self._wake()
         if self.jobs.step(self.pipeline, self.now()):
+            self._wake()
+            done += 1
+        if self.privacy.step(self.pipeline.configuration.destinations, self.pipeline.recompute, self.now()):
             self._wake()
             done += 1
         self.housekeeping.step(self.now())
@@ -189,7 +196,18 @@ class Worker:
         configuration = self.pipeline.configuration
         for config in configuration.destinations.values():
             turn = Turn(self.services.settings.data_dir, config.name)
-            pusher = Pusher(self.services.database, config, configuration, self.services.connect, turn)
+            eraser = Eraser(self.services.database, config.name)
+            nightly = Nightly(self.services.database, config, configuration, self.services.log.append)
+            pusher = Pusher(
+                self.services.database,
+                config,
+                configuration,
+                self.services.connect,
+                turn,
+                first=eraser.step,
+                idle=nightly.step,
+                credentials=self.services.credentials,
+            )
             stop = threading.Event()
             thread = None
             if self._push:

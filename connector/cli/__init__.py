@@ -2,7 +2,7 @@
 
 import click
 
-from connector.cli import configuration, destinations, keys, replaying, running, standing
+from connector.cli import configuration, destinations, keys, privacy, replaying, running, standing, verifying
 from connector.cli.commands import Commands
 
 
@@ -23,7 +23,8 @@ for command in (
     standing.status,
     standing.doctor,
     destinations.destination,
-    destinations.verify,
+    verifying.verify,
+    privacy.privacy,
     keys.token,
     keys.key,
     replaying.dead_letters,

@@ -1,6 +1,7 @@
 """The straight line, for a batch in one transaction."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import groupby
 from zoneinfo import ZoneInfo
 
 from sqlalchemy import Connection
@@ -8,16 +9,18 @@ from sqlalchemy import Connection
 from connector.clock import Millis
 from connector.domain import Configuration
 from connector.inbox import deliveries
-from connector.pipeline.batch import Batch
+from connector.pipeline.batch import Batch, Meant
 from connector.pipeline.consent import apply_consent
 from connector.pipeline.decisions import Decisions
+from connector.pipeline.erased import without_erased
 from connector.pipeline.events import give_orders, place_waiting, store_events
 from connector.pipeline.meaning import understand
 from connector.pipeline.people import identify, load
 from connector.pipeline.things import store_things
 from connector.pipeline.traits import compute_traits
 from connector.ports import Rec, Source
-from connector.profiles import store
+from connector.privacy import requests as privacy
+from connector.profiles import store, traits
 from connector.segments import store as segment_store
 from connector.segments.evaluate import RuleSet
 from connector.storage import counters
@@ -42,9 +45,19 @@ class Pipeline:
     def handle(self, tx: Connection, records: Sequence[Rec], now: Millis) -> None:
         """Work off records of the log: all effects, in the caller's transaction. A record that cannot be understood
         goes to dead letters; anything else that fails raises, and then nothing is written."""
-        shop, batch = self.configuration.store, Batch()
         fresh = deliveries.fresh(tx, records, now)
         meant, letters, counts = understand(fresh, self.configuration, self._sources)
+        for lawful, some in groupby(meant, lambda one: one.normalised.privacy is not None):
+            if lawful:
+                for one in some:
+                    privacy.take(tx, one.delivery, one.normalised, self.configuration.destinations, now)
+            else:
+                self._work_off(tx, without_erased(tx, list(some)), now)
+        deliveries.add_dead_letters(tx, letters, now)
+        counters.add(tx, counts, now)
+
+    def _work_off(self, tx: Connection, meant: Sequence[Meant], now: Millis) -> None:
+        shop, batch = self.configuration.store, Batch()
         people = identify(tx, meant, batch, now)
         persons = load(tx, people, batch, now)
         store_things(tx, meant, batch, shop)
@@ -60,13 +73,22 @@ class Pipeline:
             sync_store.move_address(tx, giver, taker, email, now)
         self._decisions.decide(tx, persons, batch, self.filling, now)
         store.add_changes(tx, batch.changes)
-        deliveries.add_dead_letters(tx, letters, now)
-        counters.add(tx, counts, now)
 
     def tick(self, tx: Connection, people: Iterable[int], now: Millis) -> None:
         """Time as an event: decide anew for people whose windows have lapsed."""
         persons = store.load(tx, people)
         batch = Batch(loud=set(persons))
+        self._decisions.decide(tx, persons, batch, self.filling, now)
+        store.add_changes(tx, batch.changes)
+
+    def recompute(self, tx: Connection, people: Iterable[int], now: Millis) -> None:
+        """Compute and decide anew for people whose history was changed from outside the line; no cues."""
+        persons, batch = store.load(tx, people), Batch()
+        for part in traits.COMPUTED:
+            batch.parts[part] |= persons.keys()
+        batch.parts["customer"] |= persons.keys()
+        compute_traits(tx, persons, batch, self.configuration.store, now)
+        store.save(tx, persons.values(), now)
         self._decisions.decide(tx, persons, batch, self.filling, now)
         store.add_changes(tx, batch.changes)
 
@@ -77,4 +99,4 @@ class Pipeline:
         segments = {
             person: [segment for segment, row in rows.get(person, {}).items() if row.matched] for person in persons
         }
-        self._decisions.want(tx, persons, segments, now)
+        self._decisions.want(tx, persons, segments, now, bulk=persons)

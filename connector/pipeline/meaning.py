@@ -5,11 +5,12 @@ from collections.abc import Iterable, Mapping
 
 import structlog
 
-from connector.domain import Configuration
+from connector.domain import Configuration, Delivery, Normalised
 from connector.errors import UnprocessableEvent
 from connector.inbox import deliveries
 from connector.pipeline.batch import Meant
 from connector.ports import Rec, Source
+from connector.sources import readback
 
 log = structlog.get_logger("pipeline")
 
@@ -23,15 +24,7 @@ def understand(
         counts[("deliveries", f"{record.source}/{record.topic}")] += 1
         delivery = deliveries.delivery(record)
         try:
-            config = configuration.sources.get(record.source)
-            if config is None:
-                raise UnprocessableEvent(f"there is no source {record.source!r} any more", reason="no_source")
-            normalised = sources[config.kind].normalise(delivery, configuration.store)
-            if normalised.forget:
-                # Nobody may be made of it, and it may not be passed over: the law gives 30 days.
-                raise UnprocessableEvent(
-                    "the shop asks to erase this person here and at every destination", reason="to_be_forgotten"
-                )
+            normalised = _normalised(delivery, configuration, sources)
         except UnprocessableEvent as error:
             letters.append((record, error))
             counts[("dead_letters", error.reason)] += 1
@@ -41,3 +34,12 @@ def understand(
             counts[("skipped", f"{record.source}/{normalised.skipped}")] += 1
         meant.append(Meant(delivery, normalised))
     return meant, letters, counts
+
+
+def _normalised(delivery: Delivery, configuration: Configuration, sources: Mapping[str, Source]) -> Normalised:
+    if delivery.source.startswith(readback.SOURCE):
+        return readback.normalise(delivery)
+    config = configuration.sources.get(delivery.source)
+    if config is None:
+        raise UnprocessableEvent(f"there is no source {delivery.source!r} any more", reason="no_source")
+    return sources[config.kind].normalise(delivery, configuration.store)

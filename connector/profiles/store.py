@@ -12,7 +12,7 @@ from sqlalchemy.dialects.sqlite import insert as upsert
 from connector.clock import Millis
 from connector.domain import Identifier, Json
 from connector.profiles.traits import Orders
-from connector.storage.tables import change, entity, event, identifier, membership, profile, refund, shop_order
+from connector.storage.tables import change, entity, event, identifier, membership, meta, profile, refund, shop_order
 
 Row = dict[str, Any]
 
@@ -65,9 +65,22 @@ def held(connection: Connection, people: Iterable[int]) -> dict[int, list[Identi
     return found
 
 
+_SPENT = "last_spent_profile"
+
+
 def next_id(connection: Connection) -> int:
     """The first free profile id. Only inside a write transaction, which holds everybody else off."""
-    return int(connection.execute(select(func.coalesce(func.max(profile.c.id), 0) + 1)).scalar_one())
+    last = connection.execute(select(func.coalesce(func.max(profile.c.id), 0))).scalar_one()
+    spent = connection.execute(select(meta.c.value).where(meta.c.name == _SPENT)).scalar()
+    return max(int(last), int(spent or 0)) + 1
+
+
+def spend_ids(tx: Connection, last: int) -> None:
+    """Let no profile get an id up to `last` any more: the vendors and the receipts know people by it, also those who
+    were erased."""
+    spent = max(last, next_id(tx) - 1)
+    row = upsert(meta).values(name=_SPENT, value=str(spent))
+    tx.execute(row.on_conflict_do_update(index_elements=["name"], set_={"value": row.excluded.value}))
 
 
 def tie(tx: Connection, ties: Mapping[Identifier, int], source_of: Mapping[Identifier, str], now: Millis) -> None:

@@ -229,9 +229,12 @@ sync_state = Table(
     Column("due_at", BigInteger, nullable=False),
     Column("changed_at", BigInteger, nullable=False),
     Column("attempts", Integer, nullable=False, server_default=text("0")),
+    Column("bulk", Integer, nullable=False, server_default=text("0")),  # 1: pending by a decision about many
+    Column("held", BigInteger, nullable=False, server_default=text("0")),  # its number (account.decisions), 0: may go
     Index(
         "sync_state_pending",
         "destination",
+        "held",
         "due_at",
         sqlite_where=text("pending = 1"),
         postgresql_where=text("pending = 1"),
@@ -311,6 +314,107 @@ account = Table(
     Column("retry_at", BigInteger, nullable=False, server_default=text("0")),
     Column("provisioned", Text, nullable=False, server_default=""),  # fingerprint of what was provisioned
     Column("updated_at", BigInteger, nullable=False),
+    # Whose account it is, and which credentials said so: salted digests (see sync.login).
+    Column("account_id", Text, nullable=False, server_default=""),
+    Column("account_name", Text, nullable=False, server_default=""),
+    Column("known_key", Text, nullable=False, server_default=""),
+    Column("refused_key", Text, nullable=False, server_default=""),
+    # Decisions about many (see sync.guard), by number: the latest, the last judged, let go, and with its rows freed.
+    Column("decisions", BigInteger, nullable=False, server_default=text("0")),
+    Column("judged", BigInteger, nullable=False, server_default=text("0")),
+    Column("released", BigInteger, nullable=False, server_default=text("0")),
+    Column("freed", BigInteger, nullable=False, server_default=text("0")),
+    Column("settles_at", BigInteger, nullable=False, server_default=text("0")),  # how many it is about is known then
+    Column("hold", Text, nullable=False, server_default=""),  # JSON, see sync.guard.Hold; empty: nothing is held
+)
+
+verification = Table(
+    "verification",
+    metadata,
+    # What reading a destination back came to: once a night, and when somebody asks for it.
+    Column("id", BigId, primary_key=True),
+    Column("destination", Text, nullable=False),
+    Column("night", BigInteger),  # when the store's night began for this destination; None: somebody asked
+    Column("state", Text, nullable=False),  # wanted | done | failed
+    Column("at", BigInteger, nullable=False),  # of its last change
+    Column("sample", Integer, nullable=False),
+    Column("repair", Integer, nullable=False),
+    Column("contacts", BigInteger, nullable=False, server_default=text("0")),
+    Column("checked", BigInteger, nullable=False, server_default=text("0")),
+    Column("drifted", BigInteger, nullable=False, server_default=text("0")),
+    Column("repaired", BigInteger, nullable=False, server_default=text("0")),
+    Column("differences", Text, nullable=False, server_default="{}"),  # JSON: difference -> {count, profiles}
+    Column("error", Text, nullable=False, server_default=""),
+    Index("verification_night", "destination", "night", unique=True),
+    Index("verification_at", "at"),
+)
+
+# --- privacy ---------------------------------------------------------------------------------------------------------
+
+privacy_request = Table(
+    "privacy_request",
+    metadata,
+    # What the law lets people ask for, and its receipt. No address is kept once a request is closed.
+    Column("id", BigId, primary_key=True),
+    Column("kind", Text, nullable=False),  # export | erase | erase_source
+    Column("source", Text, nullable=False),  # who asked: a source, or api
+    Column("reference", Text, nullable=False),  # the sender's delivery id
+    Column("profile_id", BigInteger),
+    Column("received_at", BigInteger, nullable=False),
+    Column("run_at", BigInteger, nullable=False),  # erasing a whole source waits, so that it can be cancelled
+    Column("state", Text, nullable=False),  # open | done | cancelled
+    Column("people", BigInteger, nullable=False, server_default=text("0")),  # erased
+    Column("deliveries", BigInteger, nullable=False, server_default=text("0")),  # raw ones erased
+    Column("closed_at", BigInteger),
+    Column("message", Text, nullable=False, server_default=""),
+    Index("privacy_request_reference", "source", "reference", unique=True),
+    Index("privacy_request_state", "state", "run_at"),
+    Index("privacy_request_profile", "profile_id"),
+)
+
+erasure = Table(
+    "erasure",
+    metadata,
+    # A contact that a destination has to erase. The address is emptied when it has.
+    Column("id", BigId, primary_key=True),
+    Column("request_id", BigInteger, nullable=False),
+    Column("destination", Text, nullable=False),
+    Column("profile_id", BigInteger, nullable=False),
+    Column("email", Text, nullable=False),
+    Column("remote_id", Text),
+    Column("state", Text, nullable=False, server_default="pending"),  # pending | done | dead
+    Column("attempts", Integer, nullable=False, server_default=text("0")),
+    Column("due_at", BigInteger, nullable=False),
+    Column("at", BigInteger, nullable=False),  # of its last change
+    Column("message", Text, nullable=False, server_default=""),
+    Index("erasure_request", "request_id"),
+    Index(
+        "erasure_pending",
+        "destination",
+        "due_at",
+        sqlite_where=text("state = 'pending'"),
+        postgresql_where=text("state = 'pending'"),
+    ),
+)
+
+trace = Table(
+    "trace",
+    metadata,
+    # What raw deliveries and dead letters of an erased person are found by; gone when they are.
+    Column("request_id", BigInteger, primary_key=True),
+    Column("needles", Text, nullable=False),  # JSON array of texts
+    Column("until", BigInteger, nullable=False),  # deliveries received later are of a new acquaintance
+    Column("position", BigInteger, nullable=False, server_default=text("0")),  # the last raw delivery looked at
+)
+
+forgotten = Table(
+    "forgotten",
+    metadata,
+    # Who was erased, as keyed digests of their identifiers: what was received before does not make them anew.
+    Column("digest", LargeBinary, primary_key=True),
+    Column("at", BigInteger, nullable=False),
+    Index("forgotten_at", "at"),
+    sqlite_with_rowid=False,
 )
 
 # --- configuration ---------------------------------------------------------------------------------------------------

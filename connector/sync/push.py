@@ -6,6 +6,7 @@ There is no flush timer. A batch forms by itself while the previous call is unde
 import threading
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
+from operator import attrgetter
 from random import Random
 from typing import Any
 
@@ -20,7 +21,7 @@ from connector.domain import Configuration, DestinationConfig
 from connector.errors import ConfigurationError
 from connector.storage import counters
 from connector.storage.database import Database
-from connector.sync import store
+from connector.sync import guard, login, store
 from connector.sync.plan import Pending, change, external_id, is_noop, unsure
 from connector.sync.turn import Turn
 
@@ -51,8 +52,15 @@ class Pusher:
         connect: Callable[[DestinationConfig], Destination],
         turn: Turn,
         chance: Random | None = None,
+        first: Callable[[Destination, Millis], int] | None = None,
+        idle: Callable[[Destination, Millis], None] | None = None,
+        credentials: Callable[[DestinationConfig], Mapping[str, str]] = attrgetter("credentials"),
     ) -> None:
+        """`first` is called before anything is pushed in a round, and gives how many items it settled; `idle` when
+        there was nothing to push; `credentials` opens the configured references anew each time."""
         self.database = database
+        self._first = first
+        self._idle = idle
         self._turn = turn
         self.config = config
         self.name = config.name
@@ -60,6 +68,9 @@ class Pusher:
         self._configuration = configuration
         self._connect = connect
         self._adapter: Destination | None = None
+        self._credentials = credentials
+        self._key: Mapping[str, str] = {}  # the credentials of `_adapter`
+        self._logged_in = False
         self._provisioned = False
         self._chance = chance or Random()  # noqa: S311  (jitter, no secret)
         self._postponed = 0  # rounds in a row of which nothing came
@@ -86,7 +97,8 @@ class Pusher:
             self._settle(self._owed)
         with self.database.read() as connection:
             account = store.account_row(connection, self.name)
-        if account is not None and (account["state"] != "active" or account["retry_at"] > now):
+        guard.mind(self.database, self.name, account, now, dry_run=self.config.dry_run)
+        if account is not None and not self._may_push(account, now):
             return 0
         if self.config.dry_run:
             return self._rehearse(now)
@@ -94,11 +106,14 @@ class Pusher:
             adapter = self._ready(now)
             if adapter is None:
                 return 0
-            done = self._push_contacts(adapter, now) + self._push_cues(adapter, now)
+            done = self._first(adapter, now) if self._first else 0
+            done += self._push_contacts(adapter, now) + self._push_cues(adapter, now)
             self._postponed = 0
+            if not done and self._idle:
+                self._idle(adapter, now)
             return done
         except Unauthorized as error:
-            self._pause("unauthorized", error, now)
+            self._pause("unauthorized", error, now, refused_key=login.mark(self._key))
         except (Misconfigured, ConfigurationError) as error:
             self._pause("misconfigured", error, now)
         except Transient as error:
@@ -110,10 +125,14 @@ class Pusher:
         return 0
 
     def close(self) -> None:
+        self._disconnect()
+        self._turn.give_back()
+
+    def _disconnect(self) -> None:
         if self._adapter is not None:
             self._adapter.close()
             self._adapter = None
-        self._turn.give_back()
+        self._logged_in = self._provisioned = False
 
     def _rehearse(self, now: Millis) -> int:
         """Dry run: what would be sent is written down and nothing is sent. Contacts are pushed once it is switched off;
@@ -152,7 +171,10 @@ class Pusher:
     def _ready(self, now: Millis) -> Destination | None:
         """The adapter, logged in and provisioned; None while there is nothing to push and nothing was ever pushed."""
         if self._adapter is None:
+            self._key = self._credentials(self.config)
             self._adapter = self._connect(self.config)
+        if not self._logged_in:
+            self._log_in(self._adapter, now)
         if not self._provisioned:
             fingerprint = orjson.dumps(
                 [[field.name, field.type, field.label] for field in self._configuration.fields.values()]
@@ -169,14 +191,41 @@ class Pusher:
             self._provisioned = True
         return self._adapter
 
+    def _may_push(self, account: Mapping[Any, Any], now: Millis) -> bool:
+        """False while the account rests, or is stopped until somebody acts. Credentials that were refused stop it only
+        as long as they are still the ones: a call that was under way with the old ones may be refused last."""
+        if account["state"] != "unauthorized" or account["retry_at"] > now:
+            return bool(account["state"] == "active" and account["retry_at"] <= now)
+        try:
+            if not account["refused_key"] or login.is_of(account["refused_key"], self._credentials(self.config)):
+                return False
+        except ConfigurationError:  # they cannot be read
+            return False
+        self._disconnect()
+        with self.database.tx() as tx:
+            store.set_account(tx, self.name, now, state="active", message="", refused_key="")
+        return True
+
+    def _log_in(self, adapter: Destination, now: Millis) -> None:
+        """Ask whose account it is, once for each change of credentials."""
+        with self.database.read() as connection:
+            account = store.account_row(connection, self.name)
+        if account is None or not login.is_of(account["known_key"], self._key):
+            found = adapter.check_login()
+            login.check(self.name, account, found)
+            with self.database.tx() as tx:
+                store.keep_login(tx, self.name, now, found.id, found.name, login.mark(self._key))
+        self._logged_in = True
+
     def _segments(self) -> Sequence[str]:
         wanted = self.config.segments
         return [s for s in self._configuration.segments if wanted is None or s in wanted]
 
-    def _pause(self, state: str, error: DeliveryError | ConfigurationError, now: Millis) -> None:
+    def _pause(self, state: str, error: DeliveryError | ConfigurationError, now: Millis, **values: str) -> None:
         log.error("push.paused", destination=self.name, state=state, message=error.message)
+        self._disconnect()  # who goes on takes the credentials as they are then
         with self.database.tx() as tx:
-            store.set_account(tx, self.name, now, state=state, message=error.message)
+            store.set_account(tx, self.name, now, state=state, message=error.message, **values)
 
     # --- contacts ----------------------------------------------------------------------------------------------------
 

@@ -40,12 +40,12 @@ def test_an_address_that_moves_leaves_its_former_holder_at_once(shop: Shop) -> N
     assert shop.rows("SELECT id, email FROM profile ORDER BY id") == [(1, "new@example.com"), (2, ADA)]
 
 
-def test_a_request_to_forget_makes_nobody_and_is_an_operators_to_answer(shop: Shop) -> None:
+def test_a_request_to_forget_makes_nobody(shop: Shop) -> None:
     shop.deliver("customers/redact", {"customer": {"id": 501, "email": ADA}, "orders_to_redact": []})
     shop.work()
     assert shop.rows("SELECT count(*) FROM profile") == [(0,)]
     assert shop.rows("SELECT count(*) FROM identifier") == [(0,)]
-    assert shop.rows("SELECT topic, reason FROM dead_letter") == [("customers/redact", "to_be_forgotten")]
+    assert shop.rows("SELECT kind, profile_id, people FROM privacy_request") == [("erase", None, 0)]
 
 
 def test_a_person_who_was_merged_while_their_window_lapsed_breaks_nothing(shop: Shop) -> None:

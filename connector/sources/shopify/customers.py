@@ -4,7 +4,17 @@ from collections.abc import Mapping
 from typing import Any, get_args
 
 from connector.clock import Millis, isoformat
-from connector.domain import Channel, Consent, ConsentState, Entity, Identifier, Json, Normalised, TagChange
+from connector.domain import (
+    Channel,
+    Consent,
+    ConsentState,
+    Entity,
+    Identifier,
+    Json,
+    Normalised,
+    PrivacyKind,
+    TagChange,
+)
 from connector.errors import UnprocessableEvent
 from connector.sources.contacts import read_email, read_phone
 from connector.sources.instants import OLDEST
@@ -65,15 +75,28 @@ def merged(body: Any, arrival: Arrival) -> Normalised:
 
 
 def redacted(body: Any, arrival: Arrival) -> Normalised:
-    """customers/redact: forget this person, known by id or by e-mail alone.
+    """customers/redact: erase this person, known by id or by e-mail alone."""
+    return _request(body, arrival, "erase")
 
-    Not authoritative: an e-mail that is another customer's by now stays theirs, and a phone is no ground to erase on.
-    """
+
+def data_requested(body: Any, arrival: Arrival) -> Normalised:
+    """customers/data_request: the person wants a copy of what is known of them."""
+    return _request(body, arrival, "export")
+
+
+def shop_redacted(body: Any, arrival: Arrival) -> Normalised:
+    """shop/redact: the shop has left, 48 hours ago at least, and its people are to be erased."""
+    REDACT(body)
+    return Normalised(privacy="erase_source")
+
+
+def _request(body: Any, arrival: Arrival, kind: PrivacyKind) -> Normalised:
+    # Not authoritative: an e-mail that is another customer's by now stays theirs, and a phone is no ground to erase on.
     found = REDACT(body).get("customer") or {}
     who = _who(arrival, found.get("id"), found.get("email"), None)
     if not who:
         raise UnprocessableEvent("/customer: neither an id nor an e-mail", reason="nobody")
-    return Normalised(identifiers=who, forget=True)
+    return Normalised(identifiers=who, privacy=kind)
 
 
 def tagged(body: Any, arrival: Arrival) -> Normalised:

@@ -17,6 +17,8 @@ TOPICS: dict[str, Handler] = {
     "customers/delete": customers.customer_deleted,
     "customers/merge": customers.merged,
     "customers/redact": customers.redacted,
+    "customers/data_request": customers.data_requested,
+    "shop/redact": customers.shop_redacted,
     "customer.tags_added": customers.tagged,  # a dot, not a slash
     "customer.tags_removed": customers.tagged,
     "customers_email_marketing_consent/update": customers.email_consent,
@@ -48,8 +50,6 @@ TOPICS: dict[str, Handler] = {
 
 SKIPPED: dict[str, str] = {
     "customers/purchasing_summary": "computed_here",  # orders_count and total_spent come from stored orders
-    "customers/data_request": "operator_answers",  # the person's data is in the API; a person must send it
-    "shop/redact": "operator_decides",
 }
 """Topics that are known and mean nothing to a profile, with the reason."""
 

@@ -4,6 +4,7 @@ from connector.web.api.configuration import configuration
 from connector.web.api.dead_letters import dead_letters
 from connector.web.api.deliveries import deliveries
 from connector.web.api.destinations import destinations
+from connector.web.api.privacy import privacy
 from connector.web.api.profiles import profiles
 from connector.web.api.pushes import pushes
 from connector.web.api.routes import Noun
@@ -20,5 +21,6 @@ NOUNS: tuple[Noun, ...] = (
     deliveries,
     pushes,
     dead_letters,
+    privacy,
     configuration,
 )

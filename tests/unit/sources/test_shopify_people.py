@@ -87,7 +87,7 @@ def test_tags_are_said_only_where_the_body_has_them(normalise: Normalise, record
 
 def test_redaction_by_id_and_of_nobody(normalise: Normalise) -> None:
     meant = normalise("customers/redact", {"customer": {"id": 9223372036854775001, "email": None}})
-    assert meant.forget
+    assert meant.privacy == "erase"
     assert meant.identifiers == (CUSTOMER,)
     with pytest.raises(UnprocessableEvent) as refused:
         normalise("customers/redact", {"customer": {"email": ""}})
