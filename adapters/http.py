@@ -133,7 +133,8 @@ def count_option(settings: Settings, name: str, default: int) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Vendor:
-    """How one vendor is spoken to. `judge` turns an answer that is no success, and epoch seconds, into the error."""
+    """How one vendor is spoken to. `judge` turns an answer that is no success, and epoch seconds, into the error.
+    `spent` gives the seconds to wait because the answer's own counters say that nothing is left; 0 mostly."""
 
     name: str
     address: str
@@ -142,6 +143,7 @@ class Vendor:
     judge: Callable[[Answer, float], DeliveryError]
     concurrency: int
     windows: Mapping[str, Sequence[Window]]
+    spent: Callable[[Answer, float], float] = lambda answer, now: 0.0
 
 
 class Http:
@@ -227,6 +229,8 @@ class Http:
             breaker.failed()
         else:
             breaker.answered()
+        if wait := self._vendor.spent(answer, self._clock.time()):
+            self._limiter.block(family, wait)
         if status in expect or 200 <= status < 300:
             if not readable and status < 300:
                 raise Transient(

@@ -1,16 +1,18 @@
 """HubSpot: contacts with a `storecue_tags` multi-checkbox, typed properties, manual lists, custom events by plan.
 
 Paths carry a date version; the shapes are those of 2026-03, the newest published as generally available (2026-08).
+Beside this file: `hubspot_properties` (what must exist), `hubspot_values`, `hubspot_reading` (what is held, and
+consent), `hubspot_events` (custom events), `hubspot_errors` (what refusals mean).
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime, timedelta
 from itertools import zip_longest
 from typing import Any, NamedTuple
 from urllib.parse import quote
-from uuid import NAMESPACE_URL, uuid5
 
 from adapters.destination import (
     Account,
@@ -18,7 +20,6 @@ from adapters.destination import (
     Clock,
     Cue,
     FieldSpec,
-    Fit,
     Forecast,
     Held,
     Limits,
@@ -29,43 +30,27 @@ from adapters.destination import (
     Takes,
     Wanted,
 )
-from adapters.errors import DeliveryError, Misconfigured, Rejected, Transient, Unauthorized, setting_up
-from adapters.http import Answer, Fault, Http, Vendor, count_option, credential, judge
-from adapters.hubspot_properties import (
-    GROUP,
-    OPTION_KEYS,
-    OWN_FIELDS,
-    TAGS,
-    TYPES,
-    check_type,
-    definition,
-    forecast,
-    held_value,
-    is_checkbox,
-    new_option,
-    property_values,
-)
-from adapters.outcomes import Send, bisect, chunked, each, in_turn, look_up, not_there, outcome_of, refuse
+from adapters.errors import DeliveryError, Misconfigured, Rejected, Unauthorized, setting_up
+from adapters.http import Answer, Http, Vendor, count_option, credential
+from adapters.hubspot_errors import POLICY_WAITS, item_error, judged, names_in
+from adapters.hubspot_events import Events
+from adapters.hubspot_properties import Properties
+from adapters.hubspot_reading import Reading
+from adapters.hubspot_values import LONGEST_TEXT, property_values
+from adapters.outcomes import Send, bisect, chunked, each, in_turn, not_there, outcome_of, refuse
 from adapters.rate_limit import Window
 from adapters.shape import dig, entries, records, word
-from adapters.values import instant, slug, text
+from adapters.values import text
 
 _BATCH = 100
-_OTHER_NAMES = ("hs_additional_emails", "hs_merged_object_ids")
-_EVENTS = 500
 _LIST_RECORDS = 1_000
-
-_FAULTS = {
-    423: Fault(Transient, "locked", 2.0),
-    477: Fault(Transient, "migration", 30.0),
-}
-# Seconds by the policy that a 429 names; DAILY lasts until midnight where the account is.
-_POLICY_WAITS = {"TEN_SECONDLY_ROLLING": 10.0, "SECONDLY": 1.0}
 _DAILY_WITHOUT_ZONE = 3600.0
+_FEW_CALLS_LEFT = 1_000
 
 
 class _Write(NamedTuple):
-    """Properties to set on one contact; `moves_from` is the address it had when the address itself changes."""
+    """Properties to set on one contact; `moves_from` is the address it had when the address itself changes. `kept`:
+    the record id is one that we kept, not one just looked up."""
 
     key: str
     email: str
@@ -73,12 +58,14 @@ class _Write(NamedTuple):
     create: bool
     remote_id: str | None = None
     moves_from: str | None = None
+    kept: bool = True
 
 
 class HubSpot:
     """An account of HubSpot (see adapters.destination.Destination).
 
-    Options: `version`, `custom_events` ("true" on Enterprise), `requests_per_10_seconds` (100; more on larger plans).
+    Options: `version`, `custom_events` ("true" on Enterprise), `requests_per_10_seconds` (100; more on larger plans),
+    `subscription` (the subscription type whose consent is read).
     """
 
     vendor = "hubspot"
@@ -88,6 +75,7 @@ class HubSpot:
             "version": Option(r"\d{4}-\d{2}", "2026-03"),
             "requests_per_10_seconds": Option(r"[1-9]\d{0,3}", "190"),
             "custom_events": Option(r"true|false", "true"),
+            "subscription": Option(r".{1,100}", "Marketing Information"),
         },
     )
     limits = Limits(batch=_BATCH, concurrency=4)
@@ -95,73 +83,66 @@ class HubSpot:
     def __init__(self, settings: Settings, clock: Clock) -> None:
         token = credential(settings, "access_token")
         headers = {"Authorization": f"Bearer {token}", "Accept": "application/json", "Content-Type": "application/json"}
-        calls = count_option(settings, "requests_per_10_seconds", 100)
-        windows = {"account": (Window(calls, 10.0),)}
+        self._calls = count_option(settings, "requests_per_10_seconds", 100)
+        windows = {"account": (Window(self._calls, 10.0),)}
         vendor = Vendor(
-            "HubSpot", "https://api.hubapi.com", headers, (token,), self._judge, self.limits.concurrency, windows
+            "HubSpot",
+            "https://api.hubapi.com",
+            headers,
+            (token,),
+            self._judge,
+            self.limits.concurrency,
+            windows,
+            self._spent,
         )
         self._http = Http(vendor, settings, clock)
         self._pool = ThreadPoolExecutor(self.limits.concurrency, thread_name_prefix="hubspot")
         version = quote(settings.options.get("version", "2026-03"), safe="")
         self._contacts = f"/crm/objects/{version}/contacts"
-        self._properties = f"/crm/properties/{version}/contacts"
         self._lists = f"/crm/lists/{version}"
-        self._events = f"/events/{version}"
-        self._details = f"/account-info/{version}/details"
-        self._custom_events = settings.options.get("custom_events") == "true"
-        self._event_names: dict[str, str] = {}
+        self._account = f"/account-info/{version}/details"
+        self._properties = Properties(self._http, version, clock)
+        self._reading = Reading(self._http, version, clock, settings.options.get("subscription", ""))
+        self._events = Events(self._http, version, clock, settings.options.get("custom_events") == "true")
         self._portal = ""
         self._zone = ""
-        self._defined: dict[str, dict[str, Any]] | None = None
+        self._calls_left: int | None = None  # today, of the whole account; None where HubSpot does not say
 
     def check_login(self) -> Account:
+        answer = self._details()
+        notes = []
+        if not self._reading.check():
+            notes.append("no scope for communication preferences: consent is read as the opt-out from everything only")
+        if not self._events.check():
+            notes.append("no custom events by this plan or key: cues become the property storecue_last_cue")
+        allowed = answer.headers.get("x-hubspot-ratelimit-max", "")
+        if allowed.isdecimal() and int(allowed) != self._calls:
+            notes.append(f"HubSpot allows {allowed} calls in 10 seconds: set requests_per_10_seconds to it")
         # Whether a service key may read the details is not documented (2026-11): contacts are the second opinion.
-        answer = self._http.call("GET", self._details, expect=(403, 404))
         if answer.status in (403, 404):
             self._http.call("GET", self._contacts, query={"limit": 1})
-            return Account("", "HubSpot")
-        self._portal = str(answer.at("portalId"))
-        self._zone = word(answer.data, "timeZone")
-        return Account(self._portal, f"HubSpot {self._portal} {word(answer.data, 'accountType')}".strip())
+            return Account("", "HubSpot", tuple(notes))
+        portal = str(answer.at("portalId"))
+        return Account(portal, f"HubSpot {portal} {word(answer.data, 'accountType')}".strip(), tuple(notes))
 
     @setting_up()
     def provision(self, fields: Sequence[FieldSpec], tags: Sequence[str]) -> list[str]:
-        created = []
-        defined = self._definitions(fresh=True)
-        wanted = [*fields, *OWN_FIELDS]
-        for spec in wanted:
-            check_type(spec, defined.get(spec.name))
-        missing = [spec for spec in wanted if spec.name not in defined]
-        if missing or TAGS not in defined:
-            body = {"name": GROUP, "label": "StoreCue"}
-            if self._http.call("POST", f"{self._properties}/groups", body=body, expect=(409,)).status != 409:
-                created.append(f"property group {GROUP}")
-        for spec in missing:
-            if self._define(definition(spec)):
-                created.append(f"property {spec.name} ({TYPES[spec.type][0]})")
-        return created + self._ensure_tags(tags)
+        return self._properties.provision(fields, tags)
 
     def foresee(self, fields: Sequence[FieldSpec], tags: Sequence[str]) -> Forecast:
-        defined = self._definitions(fresh=True)
-        shown = defined.get(TAGS)
-        held = {word(option, "value") for option in records(shown, "options")}
-        refusal = "" if shown is None or is_checkbox(shown) else f"property {TAGS} exists and is no multiple checkbox"
-        return Forecast(
-            [forecast(spec, defined.get(spec.name)) for spec in fields],
-            [
-                Fit(tag, "refused" if refusal else "exists" if tag in held else "created", f"option of {TAGS}", refusal)
-                for tag in tags
-            ],
-        )
+        return self._properties.foresee(fields, tags)
 
     def apply(self, changes: Sequence[Change]) -> list[Outcome]:
         if not changes:
             return []
+        if not self._zone and self._calls_left is not None and self._calls_left < _FEW_CALLS_LEFT:
+            with suppress(DeliveryError):
+                self._details()  # while it can still be asked: the day's limit lasts until midnight there
         with setting_up():
-            self._ensure_tags(sorted({tag for change in changes for tag in change.tags}))
-            defined = self._definitions()
+            self._properties.ensure_tags(sorted({tag for change in changes for tag in change.tags}))
+            defined = self._properties.defined()
             if any(name not in defined for change in changes for name in change.fields):
-                defined = self._definitions(fresh=True)
+                defined = self._properties.defined(fresh=True)
         refused: list[Outcome] = []
         writes: list[_Write] = []
         for change in changes:
@@ -178,16 +159,15 @@ class HubSpot:
         message = "HubSpot cannot record an event without starting workflows"
         skipped = [Outcome(cue.key, "skipped", "backfill", message) for cue in cues if cue.backfill]
         live = [cue for cue in cues if not cue.backfill]
-        if self._custom_events and live:
+        if live and self._events.offered():
             try:
-                self._define_events(live)
-                return skipped + in_turn((piece, self._complete) for piece in chunked(live, _EVENTS))
+                return skipped + self._events.send(live, self._portal_id)
             except Rejected as error:
                 return skipped + [refuse(cue, error) for cue in live]
             except Unauthorized as error:
                 if error.reason != "missing_scope":
                     raise
-                self._custom_events = False  # the plan has none (Enterprise only): properties from here on
+                self._events.not_in_plan()
         return skipped + in_turn((cue_round, self._set_last_cue) for cue_round in _rounds(live))
 
     @setting_up()
@@ -206,7 +186,7 @@ class HubSpot:
         return str(answer.at("list", "listId"))
 
     def update_list(self, list_id: str, memberships: Sequence[Membership]) -> list[Outcome]:
-        ids = self._record_ids([m.email for m in memberships if not m.remote_id])
+        ids = self._reading.record_ids([m.email for m in memberships if not m.remote_id])
         known = [replace(m, remote_id=m.remote_id or ids.get(m.email.lower())) for m in memberships]
         path = f"{self._lists}/{quote(list_id, safe='')}/memberships/add-and-remove"
 
@@ -227,17 +207,7 @@ class HubSpot:
         return absent + in_turn((piece, lambda members: bisect(members, relate, refuse)) for piece in pieces)
 
     def read(self, wanted: Sequence[Wanted]) -> list[Held]:
-        if not wanted:
-            return []
-        defined = self._definitions()
-        kinds = {n: word(defined[n], "type") for want in wanted for n in want.fields if n in defined}
-        shown = ("email", *_OTHER_NAMES, "hs_email_optout", TAGS, *sorted(kinds))
-        by_id = self._read("id", [want.remote_id for want in wanted if want.remote_id], shown)
-        lost = [want.email for want in wanted if want.remote_id not in by_id]
-        by_email = self._read("email", lost, shown)
-        return [
-            _held(want, by_id.get(want.remote_id or "") or by_email.get(want.email.lower()), kinds) for want in wanted
-        ]
+        return self._reading.held(wanted, self._properties.defined()) if wanted else []
 
     def forget(self, email: str, remote_id: str | None = None) -> None:
         path = f"{self._contacts}/gdpr-delete"
@@ -254,10 +224,11 @@ class HubSpot:
 
     def _write(self, writes: Sequence[_Write]) -> list[Outcome]:
         """One contact by its address in one call; several by record id in batches, because HubSpot refuses partial
-        upserts keyed by e-mail (2026-09)."""
+        upserts keyed by e-mail (2026-09). A kept record id wins over the address: somebody may have changed that."""
         if len(writes) <= 1:
             return each(self._pool, writes, self._write_one) if writes else []
-        ids = self._record_ids([email for w in writes if not w.remote_id for email in (w.email, w.moves_from) if email])
+        unknown = [email for w in writes if not w.remote_id for email in (w.email, w.moves_from) if email]
+        ids = self._reading.record_ids(unknown)
         updates: dict[str, _Write] = {}
         creates: dict[str, _Write] = {}
         singles: list[_Write] = []
@@ -268,10 +239,11 @@ class HubSpot:
             record = write.remote_id or ids.get((write.moves_from or email).lower()) or there
             collides = bool(write.moves_from and there and there != record)
             if collides or record in updates or (record is None and email in creates):
-                singles.append(write)
+                singles.append(write)  # one contact twice, or an address that another one has: each for itself, after
             elif record:
                 moves_from = None if record == there else write.moves_from
-                updates[record] = write._replace(remote_id=record, moves_from=moves_from)
+                kept = write.remote_id is not None
+                updates[record] = write._replace(remote_id=record, moves_from=moves_from, kept=kept)
             elif write.create:
                 creates[email] = write
             else:
@@ -296,15 +268,37 @@ class HubSpot:
             if not write.create:
                 return not_there(write.key)
             body = {"properties": {"email": write.email, **write.properties}}
-            answer = self._http.call("POST", self._contacts, body=body, expect=(409,))
+            answer = self._call("POST", self._contacts, body, expect=(409,))
             if answer.status == 409:
                 answer = self._patch(write.email, write.properties, by_email=True, expect=())
         return _applied(write, answer)
 
     def _patch(self, target: str, properties: Mapping[str, str], *, by_email: bool, expect: tuple[int, ...]) -> Answer:
-        query = {"idProperty": "email"} if by_email else None
         path = f"{self._contacts}/{quote(target, safe='')}"
-        return self._http.call("PATCH", path, body={"properties": properties}, query=query, expect=expect)
+        return self._call(
+            "PATCH", path, {"properties": properties}, {"idProperty": "email"} if by_email else None, expect
+        )
+
+    def _call(
+        self,
+        method: str,
+        path: str,
+        body: Mapping[str, Any],
+        query: Mapping[str, object] | None = None,
+        expect: tuple[int, ...] = (),
+    ) -> Answer:
+        """The answer to a write of contacts. Where somebody took away a property or option of ours while we ran, it is
+        made again and the write repeated: otherwise every contact would be refused for it."""
+        try:
+            return self._http.call(method, path, body=body, query=query, expect=expect)
+        except Rejected as error:
+            if error.reason not in ("unknown_field", "unknown_option") or not self._mended():
+                raise
+        return self._http.call(method, path, body=body, query=query, expect=expect)
+
+    @setting_up()
+    def _mended(self) -> bool:
+        return self._properties.mend()
 
     def _update(self, writes: Sequence[_Write]) -> list[Outcome]:
         return bisect(writes, lambda some: self._batch("update", some), self._alone)
@@ -322,23 +316,29 @@ class HubSpot:
             record = {"id": write.remote_id} if verb == "update" else {}
             inputs.append({**record, "objectWriteTraceId": trace, "properties": {**names, **write.properties}})
             named.update({trace: index, write.email.lower(): index, write.remote_id or trace: index})
-        answer = self._http.call("POST", f"{self._contacts}/batch/{verb}", body={"inputs": inputs})
+        answer = self._call("POST", f"{self._contacts}/batch/{verb}", {"inputs": inputs})
         outcomes: dict[int, Outcome] = {}
+        gone: set[int] = set()
         for error in records(answer.data, "errors"):
-            conflict = error.get("category") in ("CONFLICT", "OBJECT_NOT_FOUND")
-            for index in {named[name] for name in _names(error) if name in named}:
-                if not conflict:
-                    refusal = Rejected(word(error, "message")[:500], field=_culprit(error))
-                    outcomes[index] = outcome_of(writes[index].key, refusal)
+            for index in {named[name] for name in names_in(error) if name in named}:
+                if error.get("category") == "OBJECT_NOT_FOUND" and writes[index].kept:
+                    gone.add(index)
+                elif error.get("category") not in ("CONFLICT", "OBJECT_NOT_FOUND"):
+                    outcomes[index] = outcome_of(writes[index].key, item_error(error))
         for result in records(answer.data, "results"):
             email = word(result, "properties", "email").lower()
             for name in (word(result, "objectWriteTraceId"), word(result, "id"), email):
                 if name in named:
                     outcomes.setdefault(named[name], _outcome(writes[named[name]], word(result, "id")))
                     break
+        # Their kept record ids lead nowhere: deleted, or merged. They are looked up by address, all at once.
+        lost = [writes[index]._replace(remote_id=None, kept=False) for index in sorted(gone - outcomes.keys())]
         # Neither among the results nor among the errors we could place: it answers for itself.
-        rest = [write for index, write in enumerate(writes) if index not in outcomes]
-        return list(outcomes.values()) + (each(self._pool, rest, self._write_one) if rest else [])
+        rest = [write for index, write in enumerate(writes) if index not in outcomes and index not in gone]
+        pieces: list[tuple[Sequence[_Write], Send[_Write]]]
+        pieces = [(lost, self._write), (rest, lambda some: each(self._pool, some, self._write_one))]
+        done = list(outcomes.values())
+        return _after(done, [(some, send) for some, send in pieces if some])
 
     def _alone(self, write: _Write, error: Rejected) -> Outcome:
         if error.reason not in ("conflict", "not_found"):
@@ -348,113 +348,39 @@ class HubSpot:
         except Rejected as refusal:
             return outcome_of(write.key, refusal)
 
-    def _record_ids(self, emails: Iterable[str]) -> dict[str, str]:
-        """Record ids by lower-case address, first or additional, of the contacts that exist."""
-
-        found = self._read("email", emails, ("email", "hs_additional_emails"))
-        return {email: word(contact, "id") for email, contact in found.items() if word(contact, "id")}
-
-    def _read(self, by: str, values: Iterable[str], properties: Sequence[str]) -> dict[str, dict[str, Any]]:
-        """The contacts that exist, by `id` (also those they had before a merge) or `email` (first or additional)."""
-
-        def find(some: Sequence[str]) -> dict[str, dict[str, Any]]:
-            body: dict[str, Any] = {"inputs": [{"id": value} for value in some], "properties": list(properties)}
-            body |= {"propertiesWithHistory": [], **({"idProperty": "email"} if by == "email" else {})}
-            answer = self._http.call("POST", f"{self._contacts}/batch/read", body=body)
-            own = _ids if by == "id" else _emails
-            return {name: contact for contact in records(answer.data, "results") for name in own(contact)}
-
-        return look_up(sorted({value.lower() for value in values}), _BATCH, find)
-
-    # --- properties
-
-    def _definitions(self, *, fresh: bool = False) -> dict[str, dict[str, Any]]:
-        if self._defined is None or fresh:
-            results = records(self._http.call("GET", self._properties).data, "results")
-            self._defined = {word(found, "name"): found for found in results}
-        return self._defined
-
-    def _define(self, definition: dict[str, Any]) -> bool:
-        """True when the property was created; False when somebody was faster."""
-        created = self._http.call("POST", self._properties, body=definition, expect=(409,)).status != 409
-        self._definitions()[definition["name"]] = definition
-        return created
-
-    def _ensure_tags(self, tags: Sequence[str]) -> list[str]:
-        """Makes the multi-checkbox and its options exist, keeping every option it has; one line per thing created."""
-        defined = self._definitions().get(TAGS)
-        if defined is None or not {*tags} <= {word(option, "value") for option in records(defined, "options")}:
-            defined = self._definitions(fresh=True).get(TAGS)
-        if defined is None:
-            options = [new_option(tag, order) for order, tag in enumerate(tags)]
-            label = {"name": TAGS, "label": "StoreCue tags", "groupName": GROUP}
-            self._define({**label, "type": "enumeration", "fieldType": "checkbox", "options": options})
-            return [f"property {TAGS}", *(f"tag {tag}" for tag in tags)]
-        held = records(defined, "options")
-        if not is_checkbox(defined):
-            raise Rejected(f"property {TAGS} exists and is no multiple checkbox", field=TAGS, reason="field_type")
-        options = [{key: option[key] for key in OPTION_KEYS if option.get(key) is not None} for option in held]
-        missing = [tag for tag in tags if tag not in {word(option, "value") for option in options}]
-        if missing:
-            # A PATCH replaces the whole list, and since 2026-03 every option needs its displayOrder.
-            for order, option in enumerate(options):
-                option.setdefault("displayOrder", order)
-            options += [new_option(tag, len(options) + order) for order, tag in enumerate(missing)]
-            self._http.call("PATCH", f"{self._properties}/{TAGS}", body={"options": options})
-            self._definitions()[TAGS] = {**defined, "options": options}
-        return [f"tag {tag}" for tag in missing]
-
     # --- cues
-
-    def _define_events(self, cues: Sequence[Cue]) -> None:
-        for name in {cue.name for cue in cues} - self._event_names.keys():
-            words = sorted({slug(word) for cue in cues if cue.name == name for word in cue.properties})
-            body = {
-                "label": name[:50],
-                "name": slug(name)[:50],
-                "primaryObject": "CONTACT",
-                "includeDefaultProperties": True,
-                "propertyDefinitions": [{"name": word, "label": word, "type": "string"} for word in words],
-            }
-            answer = self._http.call("POST", f"{self._events}/event-definitions", body=body, expect=(409,))
-            if answer.status == 409 and not self._portal:
-                self.check_login()
-            full = word(answer.data, "fullyQualifiedName") or f"pe{self._portal}_{body['name']}"
-            self._event_names[name] = str(full)
-
-    def _complete(self, cues: Sequence[Cue]) -> list[Outcome]:
-        def send(some: Sequence[Cue]) -> list[Outcome]:
-            inputs = [self._completion(cue) for cue in some]
-            path, body = ("/send", inputs[0]) if len(inputs) == 1 else ("/send/batch", {"inputs": inputs})
-            self._http.call("POST", self._events + path, body=body)
-            return [Outcome(cue.key, "applied", remote_id=cue.remote_id) for cue in some]
-
-        return bisect(cues, send, refuse)
-
-    def _completion(self, cue: Cue) -> dict[str, Any]:
-        return {
-            "eventName": self._event_names[cue.name],
-            "uuid": str(uuid5(NAMESPACE_URL, f"storecue:{cue.key}")),  # HubSpot drops a repeat for a year
-            "occurredAt": instant(cue.at),
-            "properties": {slug(name): text(value)[:256] for name, value in cue.properties.items()},
-            **({"objectId": cue.remote_id} if cue.remote_id else {"email": cue.email}),
-        }
 
     def _set_last_cue(self, cues: Sequence[Cue]) -> list[Outcome]:
         writes = []
         for cue in cues:
             segment = cue.properties.get("segment")
             value = f"{cue.name}: {text(segment)}" if segment else cue.name
-            properties = {"storecue_last_cue": value, "storecue_last_cue_at": str(cue.at)}
+            properties = {"storecue_last_cue": value[:LONGEST_TEXT], "storecue_last_cue_at": str(cue.at)}
             writes.append(_Write(cue.key, cue.email, properties, False, cue.remote_id))
         return self._write(writes)
 
+    # --- the account
+
+    def _details(self) -> Answer:
+        answer = self._http.call("GET", self._account, expect=(403, 404))
+        self._portal, self._zone = word(answer.data, "portalId"), word(answer.data, "timeZone")
+        return answer
+
+    def _portal_id(self) -> str:
+        if not self._portal:
+            self._details()
+        return self._portal
+
     def _judge(self, answer: Answer, now: float) -> DeliveryError:
-        data = answer.data
-        policy = word(data, "policyName")
-        wait = self._until_midnight(now) if policy == "DAILY" else _POLICY_WAITS.get(policy)
-        culprit = _culprit(data)
-        return judge(answer, now, word(data, "message"), faults=_FAULTS, culprit=culprit, retry_after=wait)
+        policy = word(answer.data, "policyName")
+        wait = self._until_midnight(now) if policy == "DAILY" else POLICY_WAITS.get(policy)
+        return judged(answer, now, wait)
+
+    def _spent(self, answer: Answer, now: float) -> float:
+        """Seconds to wait because the answer's own counter of the day's calls stands at nothing; 0 mostly."""
+        left = answer.headers.get("x-hubspot-ratelimit-daily-remaining", "")
+        self._calls_left = int(left) if left.isdecimal() else self._calls_left
+        return self._until_midnight(now) if self._calls_left == 0 else 0.0
 
     def _until_midnight(self, now: float) -> float:
         from zoneinfo import ZoneInfo
@@ -467,57 +393,22 @@ class HubSpot:
         return midnight.timestamp() - now
 
 
+def _after(done: list[Outcome], pieces: Sequence[tuple[Sequence[_Write], Send[_Write]]]) -> list[Outcome]:
+    """The outcomes of a batch with those of its remainder; what fails there is told of the remainder alone."""
+    for items, send in pieces:
+        try:
+            done += send(items)
+        except DeliveryError as error:
+            done += [outcome_of(item.key, error) for item in items]
+    return done
+
+
 def _rounds(cues: Sequence[Cue]) -> list[list[Cue]]:
     """The first cue of every contact, then the second of each and so on: a property shows one cue at a time."""
     by_contact: dict[str, list[Cue]] = {}
     for cue in sorted(cues, key=lambda cue: cue.at):
         by_contact.setdefault(cue.email.lower(), []).append(cue)
     return [[cue for cue in turn if cue] for turn in zip_longest(*by_contact.values())]
-
-
-def _names(error: Mapping[str, Any]) -> list[str]:
-    """Every name by which a batch error may point at an input: HubSpot puts them in different places by operation."""
-    found: list[Any] = [error.get("objectWriteTraceId"), error.get("id")]
-    context = error.get("context")
-    for values in context.values() if isinstance(context, dict) else ():
-        found += values if isinstance(values, list) else [values]
-    return [str(name).lower() for name in found if name is not None]
-
-
-def _culprit(error: Mapping[str, Any]) -> str | None:
-    for cause in (error, *records(error, "errors")):
-        name = word(cause, "context", "propertyName") or word(cause, "context", "propertyName", 0)
-        if name:
-            return name
-    return None
-
-
-def _emails(contact: Mapping[str, Any]) -> list[str]:
-    """Its address and the additional ones, in lower case."""
-    held = dig(contact, "properties")
-    return [e.lower() for e in (word(held, "email"), *word(held, "hs_additional_emails").split(";")) if e]
-
-
-def _ids(contact: Mapping[str, Any]) -> list[str]:
-    """Its id and those of the contacts merged into it: a merge gives a new one, and the old ones lead there (2025)."""
-    merged = word(contact, "properties", "hs_merged_object_ids").split(";")
-    return [id_ for id_ in (word(contact, "id"), *merged) if id_]
-
-
-def _held(want: Wanted, contact: Mapping[str, Any] | None, kinds: Mapping[str, str]) -> Held:
-    if contact is None:
-        return Held(want.key, "missing")
-    held, emails = dig(contact, "properties"), _emails(contact)
-    return Held(
-        want.key,
-        "found" if want.remote_id in (None, word(contact, "id")) else "merged",
-        word(contact, "id"),
-        want.email.lower() if want.email.lower() in emails else word(held, "email").lower(),
-        tuple(sorted(tag for tag in word(held, TAGS).split(";") if tag)),
-        {n: held_value(n, kinds[n], word(held, n), v) if n in kinds else None for n, v in want.fields.items()},
-        # The opt-out from everything. Its subscription types are another API, one call per address (2026-03).
-        "unsubscribed" if word(held, "hs_email_optout") == "true" else None,
-    )
 
 
 def _applied(write: _Write, answer: Answer) -> Outcome:

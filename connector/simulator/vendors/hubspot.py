@@ -1,4 +1,4 @@
-"""A fake HubSpot account: contacts, properties, lists and custom events, date version 2026-03."""
+"""A fake HubSpot account: contacts, properties, lists, custom events and consent, date version 2026-03."""
 
 import hmac
 import json
@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from itertools import count
 from typing import Any, Literal, NoReturn
 from uuid import UUID
+from zoneinfo import ZoneInfo
 
 from jsonschema.exceptions import ValidationError
 
@@ -18,11 +19,20 @@ from connector.simulator.vendors.schemas.hubspot import REQUESTS
 from connector.simulator.vendors.server import Request, Response
 from connector.simulator.vendors.windows import RollingWindow
 
-Plan = Literal["starter", "professional", "enterprise"]
+Plan = Literal["free", "starter", "professional", "enterprise"]
 
 PORTAL = 4_815_162
-CALLS = {"starter": (100, 250_000), "professional": (190, 650_000), "enterprise": (190, 1_000_000)}
-"""Calls per rolling 10 seconds per app, and per day per account, by plan."""
+ZONE = "Europe/Paris"
+CALLS = {
+    "free": (100, 250_000),
+    "starter": (100, 250_000),
+    "professional": (190, 650_000),
+    "enterprise": (190, 1_000_000),
+}
+"""Calls per rolling 10 seconds per app, and per day (of ZONE) per account, by plan."""
+CUSTOM_PROPERTIES = {"free": 10}
+"""Properties that may be made, by plan; 1,000 on those not named."""
+SUBSCRIPTIONS = {101: "Marketing Information", 102: "Customer Service Communication"}
 SEARCHES_PER_SECOND = 5
 MOST_UNIQUE_PROPERTIES = 10
 
@@ -46,11 +56,28 @@ STANDARD = {
     "hs_additional_emails": "string",
     "hs_merged_object_ids": "string",
     "hs_email_optout": "bool",
+    "hs_email_quarantined": "bool",
+    "hs_email_hard_bounce_reason_enum": "string",
+    **{f"hs_email_optout_{id_}": "bool" for id_ in SUBSCRIPTIONS},
 }
 """Properties every portal has (those that an e-mail connector may meet), with their types."""
 
 _SHOWN = ("email", "firstname", "lastname", "createdate", "lastmodifieddate", "hs_object_id")
-_READ_ONLY = ("hs_object_id", "createdate", "lastmodifieddate", "hs_merged_object_ids", "hs_email_optout")
+_READ_ONLY = {"hs_object_id", "createdate", "lastmodifieddate", "hs_merged_object_ids", "hs_additional_emails"} | {
+    name for name in STANDARD if name.startswith("hs_email_")
+}
+_SCOPES = (
+    (re.compile(r"(GET .*|POST .*/batch/read|POST .*/search)/?.*"), ".read"),
+    (re.compile(r".*"), ".write"),
+)
+_SCOPE_OF = (
+    ("/crm/objects/", "crm.objects.contacts"),
+    ("/crm/properties/", "crm.schemas.contacts"),
+    ("/crm/lists/", "crm.lists"),
+    ("/communication-preferences/", "communication_preferences"),
+    ("/crm/limits/", "crm.limits"),
+    ("/account-info/", "account-info"),
+)
 _EMAIL = re.compile(r"[^@\s]+@[^@\s]+\.[^@\s.]+")
 _CATEGORIES = {
     400: "VALIDATION_ERROR",
@@ -59,7 +86,9 @@ _CATEGORIES = {
     404: "OBJECT_NOT_FOUND",
     405: "METHOD_NOT_ALLOWED",
     409: "CONFLICT",
+    423: "LOCKED",
     429: "RATE_LIMITS",
+    477: "MIGRATION_IN_PROGRESS",
 }
 _VALID: dict[str, tuple[Callable[[str], bool], str]] = {
     "number": (lambda text: _is_number(text), "INVALID_INTEGER"),
@@ -95,9 +124,11 @@ class _ItemError(Exception):
 
 
 class FakeHubSpot(FakeVendor):
-    """One HubSpot account. `plan` decides the call limits and whether custom events may be sent.
+    """One HubSpot account. `plan` decides the call limits, how many properties there may be and whether custom events
+    may be sent.
 
-    `tag_property`: the multiple-checkbox property whose options `contacts()` shows as tags.
+    `tag_property`: the multiple-checkbox property whose options `contacts()` shows as tags. `missing_scopes`: what the
+    key may not do, such as `communication_preferences.read` or `crm.lists.write`.
     """
 
     vendor = "hubspot"
@@ -113,6 +144,7 @@ class FakeHubSpot(FakeVendor):
         self.access_token = access_token
         self.plan: Plan = plan
         self.tag_property = tag_property
+        self.missing_scopes: set[str] = set()
         self._contacts: dict[str, _Contact] = {}
         self._merged: dict[str, str] = {}
         self._unique: dict[str, dict[str, str]] = {"email": {}}
@@ -124,6 +156,10 @@ class FakeHubSpot(FakeVendor):
             )
             for name, type_ in STANDARD.items()
         }
+        self._archived: dict[str, dict[str, Any]] = {}
+        self._consent: dict[tuple[str, int], str] = {}
+        self._locked: dict[str, float] = {}
+        self._moving_until = 0.0
         self._groups: dict[str, str] = {"contactinformation": "Contact information"}
         self._lists: dict[str, _List] = {}
         self._definitions: dict[str, dict[str, Any]] = {}
@@ -132,7 +168,7 @@ class FakeHubSpot(FakeVendor):
         calls, daily = CALLS[plan]
         self._ten_seconds = RollingWindow(calls, 10.0)
         self._searches = RollingWindow(SEARCHES_PER_SECOND, 1.0)
-        self._daily_left = self._daily = daily
+        self._daily, self._daily_used, self._day = daily, 0, ""
         super().__init__(**options)
 
     def routes(self) -> Sequence[Route]:
@@ -168,10 +204,25 @@ class FakeHubSpot(FakeVendor):
             route("PUT", f"{lists}/{{id}}/memberships/add-and-remove", self._move, REQUESTS["add_and_remove"]),
             route("PUT", f"{lists}/{{id}}/memberships/add", self._add, REQUESTS["record_ids"]),
             route("PUT", f"{lists}/{{id}}/memberships/remove", self._remove, REQUESTS["record_ids"]),
+            route("GET", f"{events}/event-definitions", self._read_definitions),
             route("POST", f"{events}/event-definitions", self._define_event, REQUESTS["event_definition"]),
+            route(
+                "POST",
+                f"{events}/event-definitions/{{name}}/property",
+                self._add_event_property,
+                REQUESTS["event_property"],
+            ),
             route("GET", f"{events}/event-definitions/{{name}}", self._read_definition),
             route("POST", f"{events}/send", self._send, REQUESTS["event"]),
             route("POST", f"{events}/send/batch", self._send_batch, REQUESTS["event_batch"]),
+            route("GET", f"/crm/limits/{version}/custom-properties", self._limits),
+            route("GET", f"/communication-preferences/{version}/definitions", self._subscription_types),
+            route(
+                "POST",
+                f"/communication-preferences/{version}/statuses/batch/read",
+                self._statuses,
+                REQUESTS["statuses"],
+            ),
         )
 
     def contacts(self) -> dict[str, dict[str, Any]]:
@@ -206,10 +257,81 @@ class FakeHubSpot(FakeVendor):
         with self.lock:
             return {name: dict(held) for name, held in self._properties.items() if not held["hubspotDefined"]}
 
-    def unsubscribe(self, email: str) -> None:
-        """The person opts out of all e-mail."""
+    # --- what people do there, and what befalls the account -----------------------------------------------------------
+
+    def unsubscribe(self, email: str, subscription: int | None = None) -> None:
+        """The person opts out of all e-mail, or of one of SUBSCRIPTIONS."""
         with self.lock:
-            self._contacts[self._unique["email"][email.lower()]].properties["hs_email_optout"] = "true"
+            contact = self._somebody(email)
+            contact.properties["hs_email_optout" + (f"_{subscription}" if subscription else "")] = "true"
+            for id_ in [subscription] if subscription else SUBSCRIPTIONS:
+                self._consent[contact.id, id_] = "UNSUBSCRIBED"
+
+    def subscribe(self, email: str, subscription: int) -> None:
+        """The person asks for one of SUBSCRIPTIONS."""
+        with self.lock:
+            contact = self._somebody(email)
+            for name in ("hs_email_optout", f"hs_email_optout_{subscription}"):
+                contact.properties.pop(name, None)
+            self._consent[contact.id, subscription] = "SUBSCRIBED"
+
+    def bounce(self, email: str) -> None:
+        """A mail comes back for good: HubSpot sends no more."""
+        with self.lock:
+            self._somebody(email).properties["hs_email_hard_bounce_reason_enum"] = "UNKNOWN_USER"
+
+    def delete(self, email: str) -> None:
+        """Somebody deletes the contact."""
+        with self.lock:
+            self._removed(self._somebody(email))
+
+    def change_address(self, email: str, to: str) -> None:
+        """Somebody gives the contact another address; the old one is nobody's."""
+        with self.lock:
+            contact = self._somebody(email)
+            contact.properties["email"] = to.lower()
+            self._unique["email"][to.lower()] = self._unique["email"].pop(email.lower())
+
+    def add_address(self, email: str, other: str) -> None:
+        """Somebody gives the contact an additional address."""
+        with self.lock:
+            contact = self._somebody(email)
+            held = contact.properties.get("hs_additional_emails", "")
+            contact.properties["hs_additional_emails"] = ";".join(filter(None, (held, other.lower())))
+            self._unique["email"][other.lower()] = contact.id
+
+    def set_options(self, name: str, values: Iterable[str]) -> None:
+        """Somebody saves these options of a property, and no others."""
+        with self.lock:
+            self._properties[name]["options"] = [
+                {"label": value, "value": value, "displayOrder": order, "hidden": False}
+                for order, value in enumerate(values)
+            ]
+
+    def archive(self, name: str) -> None:
+        """Somebody deletes a property: its name stays taken, and its values are gone."""
+        with self.lock:
+            self._archived[name] = self._properties.pop(name)
+            for contact in self._contacts.values():
+                contact.properties.pop(name, None)
+
+    def hold(self, email: str, seconds: float) -> None:
+        """The contact is locked for a while by something at HubSpot: writes meet a 423, batches that hold it too."""
+        with self.lock:
+            self._locked[self._somebody(email).id] = self.clock.time() + seconds
+
+    def move(self, seconds: float) -> None:
+        """The account moves to another data centre: every call meets a 477 meanwhile."""
+        self._moving_until = self.clock.time() + seconds
+
+    def use_up(self, left: int) -> None:
+        """Others spend the day's calls but for so many."""
+        with self.lock:
+            self._new_day()
+            self._daily_used = self._daily - left
+
+    def _somebody(self, email: str) -> _Contact:
+        return self._contacts[self._unique["email"][email.lower()]]
 
     def merge(self, email: str, into: str) -> None:
         """Somebody merges the first contact into the second: the result has a new id, to which both old ones lead, and
@@ -233,11 +355,29 @@ class FakeHubSpot(FakeVendor):
                 401,
                 "Authentication credentials not found. This API supports OAuth 2.0 authentication.",
             )
+        self._check_scope(request)
+        if (left := self._moving_until - self.clock.time()) > 0:
+            refusal = self._body(477, "This account is being moved to another data centre.")
+            raise Refusal(Response(477, refusal, {"Retry-After": str(math.ceil(left))}))
         searching = request.path.endswith("/contacts/search")
         if not self.rate_limits:
             return {}
         with self.lock:
             return self._count(searching)
+
+    def _check_scope(self, request: Request) -> None:
+        line = f"{request.method} {request.path}"
+        area = next((scope for prefix, scope in _SCOPE_OF if request.path.startswith(prefix)), "")
+        right = next(right for pattern, right in _SCOPES if pattern.fullmatch(line))
+        if area and area + right in self.missing_scopes:
+            cause = {"message": "One or more of the following scopes are required.", "context": {}}
+            cause["context"] = {"requiredGranularScopes": [area + right]}
+            self._refuse(403, "This app hasn't been granted all required scopes to make this call.", errors=[cause])
+
+    def _new_day(self) -> None:
+        today = datetime.fromtimestamp(self.clock.time(), ZoneInfo(ZONE)).date().isoformat()
+        if today != self._day:
+            self._day, self._daily_used = today, 0
 
     def _count(self, searching: bool) -> Mapping[str, str]:
         now = self.clock.time()
@@ -248,16 +388,17 @@ class FakeHubSpot(FakeVendor):
             return {}  # search answers carry no rate headers
         if self._ten_seconds.left(now) <= 0:
             self._throttle("TEN_SECONDLY_ROLLING", "You have reached your ten_secondly_rolling limit.")
-        if self._daily_left <= 0:
+        self._new_day()
+        if self._daily_used >= self._daily:
             self._throttle("DAILY", "You have reached your daily limit.")
         self._ten_seconds.take(now)
-        self._daily_left -= 1
+        self._daily_used += 1
         return {
             "X-HubSpot-RateLimit-Max": str(self._ten_seconds.limit),
             "X-HubSpot-RateLimit-Remaining": str(self._ten_seconds.left(now)),
             "X-HubSpot-RateLimit-Interval-Milliseconds": "10000",
             "X-HubSpot-RateLimit-Daily": str(self._daily),
-            "X-HubSpot-RateLimit-Daily-Remaining": str(self._daily_left),
+            "X-HubSpot-RateLimit-Daily-Remaining": str(self._daily - self._daily_used),
         }
 
     def _throttle(self, policy: str, message: str) -> NoReturn:
@@ -344,6 +485,8 @@ class FakeHubSpot(FakeVendor):
 
     def _changed(self, contact: _Contact, properties: Mapping[str, str]) -> _Contact:
         self._check_unique(properties, contact)
+        if self._locked.get(contact.id, 0.0) > self.clock.time():
+            self._refuse(423, "The record is locked by another process; try again later.")
         contact.updated = self.clock.time()
         return self._applied(contact, properties)
 
@@ -410,8 +553,9 @@ class FakeHubSpot(FakeVendor):
 
     def _removed(self, contact: _Contact) -> None:
         del self._contacts[contact.id]
-        for name, owners in self._unique.items():
-            owners.pop(contact.properties.get(name, ""), None)
+        for owners in self._unique.values():
+            for value in [value for value, owner in owners.items() if owner == contact.id]:
+                del owners[value]
         for held in self._lists.values():
             held.members.discard(contact.id)
 
@@ -419,7 +563,7 @@ class FakeHubSpot(FakeVendor):
         body = request.json
         contact = self._held(body["objectId"], body.get("idProperty"))
         if contact is not None:
-            self._blocked.add(contact.properties.get("email", body["objectId"]))
+            self._blocked |= {address for address, owner in self._unique["email"].items() if owner == contact.id}
             self._removed(contact)
         elif body.get("idProperty") == "email":
             self._blocked.add(body["objectId"].lower())  # an unknown address goes on the blocklist all the same
@@ -600,10 +744,12 @@ class FakeHubSpot(FakeVendor):
 
     def _new_property(self, given: dict[str, Any]) -> dict[str, Any]:
         name = given["name"]
-        if name in self._properties:
+        if name in self._properties or name in self._archived:
             raise _ItemError(409, f'A property named "{name}" already exists.', {"name": [name]})
         if given["groupName"] not in self._groups:
             raise _ItemError(400, f"Property group {given['groupName']} does not exist.", {"name": [name]})
+        if sum(not held["hubspotDefined"] for held in self._properties.values()) >= self._most_properties():
+            raise _ItemError(400, "The maximum number of custom properties has been reached.", {"name": [name]})
         _check_options(given.get("options", []))
         if given.get("hasUniqueValue"):
             if len(self._unique) > MOST_UNIQUE_PROPERTIES:
@@ -620,6 +766,17 @@ class FakeHubSpot(FakeVendor):
             self._refuse(error.status, error.message, context=error.context)
         held.update(request.json)
         return Response(200, held)
+
+    def _most_properties(self) -> int:
+        return CUSTOM_PROPERTIES.get(self.plan, 1_000)
+
+    def _limits(self, _: Request, __: Mapping[str, str]) -> Response:
+        used, most = sum(not held["hubspotDefined"] for held in self._properties.values()), self._most_properties()
+        share = round(100 * used / most, 3)
+        contacts = {"objectTypeId": "0-1", "singularLabel": "Contact", "pluralLabel": "Contacts"}
+        by_type = [contacts | {"limit": most, "usage": used, "percentage": share}]
+        overall = {"overallLimit": 10 * most, "overallUsage": used, "overallPercentage": share / 10}
+        return Response(200, {"byObjectType": by_type} | overall)
 
     def _read_groups(self, _: Request, __: Mapping[str, str]) -> Response:
         return Response(200, {"results": [self._shown_group(name) for name in self._groups]})
@@ -734,15 +891,34 @@ class FakeHubSpot(FakeVendor):
         full_name = f"pe{PORTAL}_{name}"
         if full_name in self._definitions:
             self._refuse(409, f"An event definition named {name} already exists.")
-        self._definitions[full_name] = body | {"name": name, "fullyQualifiedName": full_name, "id": self._uuid()}
+        named = {"name": name, "fullyQualifiedName": full_name, "id": self._uuid()}
+        made = {key: value for key, value in body.items() if key != "propertyDefinitions"}
+        self._definitions[full_name] = made | named | {"properties": list(body["propertyDefinitions"])}
         return Response(201, self._definitions[full_name])
+
+    def _read_definitions(self, _: Request, __: Mapping[str, str]) -> Response:
+        self._require_enterprise()
+        return Response(200, {"total": len(self._definitions), "results": list(self._definitions.values())})
+
+    def _add_event_property(self, request: Request, parts: Mapping[str, str]) -> Response:
+        self._require_enterprise()
+        held = self._known_definition(parts["name"])["properties"]
+        if any(one["name"] == request.json["name"] for one in held):
+            self._refuse(409, f"The event has a property {request.json['name']}.")
+        if len(held) >= 50:
+            self._refuse(400, "An event may have 50 properties.")
+        held.append(request.json)
+        return Response(201, request.json)
 
     def _read_definition(self, _: Request, parts: Mapping[str, str]) -> Response:
         self._require_enterprise()
-        full_name = parts["name"] if parts["name"].startswith("pe") else f"pe{PORTAL}_{parts['name']}"
+        return Response(200, self._known_definition(parts["name"]))
+
+    def _known_definition(self, name: str) -> dict[str, Any]:
+        full_name = name if name.startswith("pe") else f"pe{PORTAL}_{name}"
         if full_name not in self._definitions:
-            self._refuse(404, f"No event definition named {parts['name']}.")
-        return Response(200, self._definitions[full_name])
+            self._refuse(404, f"No event definition named {name}.")
+        return self._definitions[full_name]
 
     def _send(self, request: Request, _: Mapping[str, str]) -> Response:
         self._require_enterprise()
@@ -760,7 +936,7 @@ class FakeHubSpot(FakeVendor):
             self._refuse(400, f"Event definition {given['eventName']} does not exist.")
         if not any(given.get(name) for name in ("email", "objectId", "utk")):
             self._refuse(400, "One of email, objectId or utk is required.")
-        declared = {held["name"] for held in self._definitions[given["eventName"]]["propertyDefinitions"]}
+        declared = {held["name"] for held in self._definitions[given["eventName"]]["properties"]}
         if unknown := [name for name in given["properties"] if name not in declared and not name.startswith("hs_")]:
             self._refuse(400, f"Property {unknown[0]} is not defined on {given['eventName']}.")
         return given
@@ -781,13 +957,41 @@ class FakeHubSpot(FakeVendor):
             },
         )
 
+    # --- consent ------------------------------------------------------------------------------------------------------
+
+    def _subscription_types(self, _: Request, __: Mapping[str, str]) -> Response:
+        types = [{"id": str(id_), "name": name, "isActive": True} for id_, name in SUBSCRIPTIONS.items()]
+        return Response(200, {"results": types})
+
+    def _statuses(self, request: Request, _: Mapping[str, str]) -> Response:
+        if request.query.get("channel") != "EMAIL":
+            self._refuse(400, "channel is required.")
+        now = _iso(self.clock.time())
+        results = []
+        for email in request.json["inputs"]:
+            person = self._unique["email"].get(email.lower(), "")
+            statuses = [
+                {
+                    "channel": "EMAIL",
+                    "subscriberIdString": email,
+                    "subscriptionId": id_,
+                    "subscriptionName": name,
+                    "status": self._consent.get((person, id_), "NOT_SPECIFIED"),
+                    "source": "",
+                    "timestamp": now,
+                }
+                for id_, name in SUBSCRIPTIONS.items()
+            ]
+            results.append({"subscriberIdString": email, "statuses": statuses})
+        return Response(200, {"status": "COMPLETE", "results": results, "startedAt": now, "completedAt": now})
+
     def _account(self, _: Request, __: Mapping[str, str]) -> Response:
         return Response(
             200,
             {
                 "portalId": PORTAL,
                 "accountType": "STANDARD",
-                "timeZone": "Europe/Paris",
+                "timeZone": ZONE,
                 "utcOffset": "+01:00",
                 "utcOffsetMilliseconds": 3_600_000,
                 "companyCurrency": "EUR",

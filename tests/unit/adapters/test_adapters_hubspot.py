@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from adapters.destination import Change, Cue, FieldSpec, Settings
 from adapters.errors import Misconfigured, Rejected, Transient
 from adapters.hubspot import HubSpot, _rounds
-from adapters.hubspot_properties import check_type, property_value
+from adapters.hubspot_properties import check_field
+from adapters.hubspot_values import property_value
 
 API = "https://api.hubapi.com"
 CONTACTS = f"{API}/crm/objects/2026-03/contacts"
@@ -68,14 +69,14 @@ def test_what_is_no_date_time_is_rejected_by_name() -> None:
 )
 def test_a_property_of_somebody_else_is_used_only_where_our_values_fit(kind: Any, defined: str, fits: bool) -> None:
     spec = FieldSpec("city", kind, "City")
-    check_type(spec, None)
+    check_field(spec, None)
     if fits:
-        check_type(spec, {"type": defined})
+        check_field(spec, {"type": defined})
         with pytest.raises(Rejected, match="read-only"):
-            check_type(spec, {"type": defined, "modificationMetadata": {"readOnlyValue": True}})
+            check_field(spec, {"type": defined, "modificationMetadata": {"readOnlyValue": True}})
     else:
         with pytest.raises(Rejected, match="another name"):
-            check_type(spec, {"type": defined})
+            check_field(spec, {"type": defined})
 
 
 class Portal:

@@ -72,6 +72,19 @@ def inputs(item: Schema) -> Schema:
     return closed({"inputs": array(item, minItems=1, maxItems=100)}, "inputs")
 
 
+EVENT_PROPERTY = closed(
+    {
+        "name": NAME | {"maxLength": 50},
+        "label": TEXT,
+        "type": {"enum": ["string", "number", "enumeration", "datetime"]},
+        "description": TEXT,
+        "options": array(OPTION),
+    },
+    "label",
+    "type",
+)
+
+
 REQUESTS = compiled(
     {
         "create": closed({"properties": PROPERTIES, "associations": ASSOCIATIONS} | TRACE, "properties"),
@@ -164,26 +177,15 @@ REQUESTS = compiled(
                 "description": TEXT,
                 "primaryObject": TEXT,
                 "includeDefaultProperties": FLAG,
-                "propertyDefinitions": array(
-                    closed(
-                        {
-                            "name": NAME | {"maxLength": 50},
-                            "label": TEXT,
-                            "type": {"enum": ["string", "number", "enumeration", "datetime"]},
-                            "description": TEXT,
-                            "options": array(OPTION),
-                        },
-                        "label",
-                        "type",
-                    ),
-                    maxItems=50,
-                ),
+                "propertyDefinitions": array(EVENT_PROPERTY, maxItems=50),
                 "customMatchingId": FREE,
             },
             "label",
             "includeDefaultProperties",
             "propertyDefinitions",
         ),
+        "event_property": EVENT_PROPERTY,
+        "statuses": closed({"inputs": array(TEXT, minItems=1, maxItems=100)}, "inputs"),
         "event": EVENT,
         "event_batch": closed({"inputs": array(EVENT, minItems=1, maxItems=500)}, "inputs"),
     }
