@@ -76,6 +76,7 @@ class Jobs:
                 refill.start(tx, RESYNC, last, now)
             tx.execute(delete(meta).where(meta.c.name.in_(known.keys() - wanted.keys() - shown.keys())))
             _remember(tx, wanted | shown | fields)
+            sync_store.end_refills(tx, configuration.version)
         pipeline.filling = self._unfinished()
 
     def _plan_destinations(
@@ -119,6 +120,8 @@ class Jobs:
                         raise _TooManyError
                     pipeline.resync(tx, progress.flipped, now)
                     done = progress.done
+                if done:
+                    sync_store.end_refills(tx, pipeline.configuration.version)
         except _TooManyError:  # nothing was written: the same people come again in smaller pieces
             self._people[name] = max(people // 8, _PEOPLE)
             return True

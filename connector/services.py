@@ -109,9 +109,8 @@ class Services:
 
     def connect(self, config: DestinationConfig) -> Destination:
         """A client of a destination's account, its credentials opened. Raises ConfigurationError or Misconfigured."""
-        credentials = {name: self.vault.resolve(secret) for name, secret in config.credentials.items()}
         account = AccountSettings(
-            credentials=credentials,
+            credentials=self.credentials(config),
             base_url=config.base_url,
             allow_insecure=config.allow_insecure,
             list_id=config.list_id,
@@ -119,6 +118,10 @@ class Services:
             jobs=UnderWay(self.database, config.name),
         )
         return DESTINATIONS[config.kind](account, SystemClock())
+
+    def credentials(self, config: DestinationConfig) -> dict[str, str]:
+        """The credentials themselves, as their references stand at this moment. Raises ConfigurationError."""
+        return {name: self.vault.resolve(secret) for name, secret in config.credentials.items()}
 
     # --- once more ---------------------------------------------------------------------------------------------------
 

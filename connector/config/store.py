@@ -15,6 +15,7 @@ from connector.domain import Configuration
 from connector.errors import ConfigurationError
 from connector.storage.database import Database
 from connector.storage.tables import config_object, meta
+from connector.sync.store import APPROVED
 
 _VERSION = "config_version"
 _KEY_CHECK = "key_check"
@@ -73,12 +74,17 @@ def plan(database: Database, vault: secrets.Vault, wanted: Configuration) -> lis
     return diff(current, sealed(wanted, current, vault))
 
 
-def apply(database: Database, vault: secrets.Vault, wanted: Configuration, now: Millis) -> list[ConfigChange]:
-    """What was changed to make the validated `wanted` the configuration in force: all of it in one transaction."""
+def apply(
+    database: Database, vault: secrets.Vault, wanted: Configuration, now: Millis, *, approved: bool = False
+) -> list[ConfigChange]:
+    """What was changed to make the validated `wanted` the configuration in force: all of it in one transaction. With
+    `approved` destinations hold nothing of what it changes (see sync.guard)."""
     with database.tx() as tx:
         current = load(tx)
         wanted = sealed(wanted, current, vault)
-        save(tx, wanted, now)
+        number = save(tx, wanted, now)
+        if approved and number != current.version:
+            _set_meta(tx, APPROVED, str(number))
     return diff(current, wanted)
 
 

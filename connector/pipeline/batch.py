@@ -23,6 +23,9 @@ class Batch:
     touched: set[int] = field(default_factory=set)
     parts: dict[str, set[int]] = field(default_factory=lambda: defaultdict(set))
     loud: set[int] = field(default_factory=set)
+    news: set[int] = field(default_factory=set)
+    again: set[int] = field(default_factory=set)
+    """Whom a delivery concerns that came for the first time, and whom one that somebody put in line again"""
     changes: list[dict[str, Any]] = field(default_factory=list)
     buyers: dict[tuple[str, str], set[int]] = field(default_factory=lambda: defaultdict(set))
     """Order (source, id) -> everybody who is or was said to have bought it: one, unless the shop gave it away."""

@@ -1,13 +1,13 @@
 """What follows for people: memberships, and for the destinations desired states and cues."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import orjson
 from sqlalchemy import Connection
 
-from connector.clock import Millis
+from connector.clock import SECOND, Millis
 from connector.domain import Configuration
 from connector.pipeline.batch import Batch
 from connector.pipeline.timeline import change
@@ -18,6 +18,8 @@ from connector.segments import store as segment_store
 from connector.segments.evaluate import RuleSet
 from connector.sync import desired
 from connector.sync import store as sync_store
+
+_REPLAY_RESTS: Millis = 5 * SECOND  # without another delivery of it, a replay counts as worked off
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +59,7 @@ class Decisions:
                 if told and move.segment not in unfilled:
                     cues += self._cues(id_, move.segment, entered, now)
         segment_store.save_memberships(tx, moved)
-        self.want(tx, persons, segments, now)
+        self.want(tx, persons, segments, now, bulk=batch.again - batch.news, settles_at=now + _REPLAY_RESTS)
         sync_store.add_cues(tx, cues)
 
     def _cues(self, person: int, segment: str, entered: bool, now: Millis) -> list[dict[str, Any]]:
@@ -80,9 +82,17 @@ class Decisions:
         ]
 
     def want(
-        self, tx: Connection, persons: Mapping[int, Person], segments: Mapping[int, Sequence[str]], now: Millis
+        self,
+        tx: Connection,
+        persons: Mapping[int, Person],
+        segments: Mapping[int, Sequence[str]],
+        now: Millis,
+        *,
+        bulk: Collection[int],
+        settles_at: Millis = 0,
     ) -> None:
-        """Desired states of those of these people who have an address, where they differ from what is known."""
+        """Desired states of those of these people who have an address, where they differ from what is known. `bulk` are
+        those for whom a decision about many is the cause (see sync.guard), `settles_at` when no more will follow."""
         reachable = [person for person in persons.values() if person.email]
         destinations, fields = self.configuration.destinations.values(), self.configuration.fields.values()
         if not reachable or not destinations:
@@ -111,6 +121,7 @@ class Decisions:
                             "pending": int(want != pushed),
                             "due_at": now,
                             "changed_at": now,
+                            "bulk": int(person.id in bulk),
                         }
                     )
-        sync_store.want(tx, rows)
+        sync_store.want(tx, rows, settles_at)

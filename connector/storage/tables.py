@@ -298,7 +298,8 @@ vendor_list = Table(
 vendor_job = Table(
     "vendor_job",
     metadata,
-    # What an adapter has under way at the vendor: its own notes, struck out when the job has ended.
+    # An adapter's own notes: what it has under way at the vendor, struck out when that has ended, and what it has to
+    # know again.
     Column("destination", Text, primary_key=True),
     Column("name", Text, primary_key=True),
     Column("note", Text, nullable=False),

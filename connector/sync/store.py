@@ -1,10 +1,10 @@
 """Desired and pushed states, cues, pushes and accounts in the database."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import orjson
-from sqlalchemy import Connection, RowMapping, bindparam, delete, func, insert, select, text, update
+from sqlalchemy import Connection, RowMapping, bindparam, case, delete, func, insert, select, text, update
 from sqlalchemy.dialects.sqlite import insert as upsert
 
 from connector.clock import Millis
@@ -31,6 +31,7 @@ Row = dict[str, Any]
 _DESIRED = select(sync_state.c.destination, sync_state.c.profile_id, sync_state.c.desired, sync_state.c.pushed).where(
     sync_state.c.profile_id.in_(bindparam("people", expanding=True))
 )
+_OWN_NEWS = (sync_state.c.pending == 1) & (sync_state.c.bulk == 0)
 _WANT = upsert(sync_state)
 _WANT = _WANT.on_conflict_do_update(
     index_elements=["destination", "profile_id"],
@@ -40,6 +41,9 @@ _WANT = _WANT.on_conflict_do_update(
         "due_at": _WANT.excluded.due_at,
         "changed_at": _WANT.excluded.changed_at,
         "attempts": 0,
+        # A person's own news waits for nothing, also when a decision about many comes on top of it.
+        "bulk": case((_OWN_NEWS, 0), else_=_WANT.excluded.bulk),
+        "held": case((_OWN_NEWS, 0), else_=_WANT.excluded.held),
     },
 )
 
@@ -52,11 +56,19 @@ def desired(connection: Connection, people: Iterable[int]) -> dict[tuple[str, in
     }
 
 
-def want(tx: Connection, rows: Sequence[Row]) -> None:
-    """Write desired states. Rows are {destination, profile_id, desired, pending, due_at, changed_at}; what the vendor
-    has accepted stays as it is."""
+def want(tx: Connection, rows: Sequence[Row], settles_at: Millis = 0) -> None:
+    """Write desired states. Rows are {destination, profile_id, desired, pending, due_at, changed_at, bulk}; what the
+    vendor has accepted stays as it is. `bulk` is 1 for what a decision about many asks for: it waits for the guard,
+    which does not judge before `settles_at`."""
+    many = {row["destination"] for row in rows if row.get("bulk") and row["pending"]}
+    numbers = {destination: decide_for_many(tx, destination, rows[0]["changed_at"], settles_at) for destination in many}
     if rows:
-        tx.execute(_WANT, rows)
+        tx.execute(_WANT, [_waiting(row, numbers) for row in rows])
+
+
+def _waiting(row: Row, numbers: Mapping[str, int]) -> Row:
+    bulk = int(row["pending"] and row.get("bulk", 0))
+    return {**row, "bulk": bulk, "held": numbers[row["destination"]] if bulk else 0}
 
 
 def merge(tx: Connection, winner: int, loser: int, email: str | None, now: Millis) -> None:
@@ -81,7 +93,7 @@ def merge(tx: Connection, winner: int, loser: int, email: str | None, now: Milli
                 old = own
                 _take_over(tx, own, row, now)
             left = {"pushed": old["pushed"], "remote_id": old["remote_id"], "desired": emptied(old["pushed"])}
-            _set(tx, destination, loser, **left, pending=1, due_at=now, changed_at=now, attempts=0)
+            _set(tx, destination, loser, **left, pending=1, due_at=now, changed_at=now, attempts=0, bulk=0, held=0)
     tx.execute(update(cue).where(cue.c.profile_id == loser).values(profile_id=winner))
 
 
@@ -113,7 +125,7 @@ def _address(contact: str) -> str:
 def _take_over(tx: Connection, own: RowMapping, row: RowMapping, now: Millis) -> None:
     """Let a person go on with what the vendor has of another."""
     news = {"pushed": row["pushed"], "remote_id": row["remote_id"], "pending": int(row["pushed"] != own["desired"])}
-    _set(tx, own["destination"], own["profile_id"], **news, due_at=now, changed_at=now, attempts=0)
+    _set(tx, own["destination"], own["profile_id"], **news, due_at=now, changed_at=now, attempts=0, bulk=0, held=0)
 
 
 def _set(tx: Connection, destination: str, person: int, **values: Any) -> None:
@@ -127,17 +139,19 @@ def _drop(tx: Connection, destination: str, person: int) -> None:
 
 # --- pending work of one destination ---------------------------------------------------------------------------------
 
+_CONTACT = (
+    sync_state.c.profile_id,
+    sync_state.c.desired,
+    sync_state.c.pushed,
+    sync_state.c.remote_id,
+    sync_state.c.attempts,
+)
 _PENDING = (
-    select(
-        sync_state.c.profile_id,
-        sync_state.c.desired,
-        sync_state.c.pushed,
-        sync_state.c.remote_id,
-        sync_state.c.attempts,
-    )
+    select(*_CONTACT)
     .where(
         sync_state.c.destination == bindparam("destination_"),
         sync_state.c.pending == 1,
+        sync_state.c.held == 0,
         sync_state.c.due_at <= bindparam("now_"),
     )
     .order_by(sync_state.c.due_at)
@@ -179,7 +193,7 @@ def pending(connection: Connection, destination: str, now: Millis, limit: int) -
 def next_due(connection: Connection, destination: str) -> Millis | None:
     """When the next contact or cue of a destination is due."""
     contact = select(func.min(sync_state.c.due_at)).where(
-        sync_state.c.destination == destination, sync_state.c.pending == 1
+        sync_state.c.destination == destination, sync_state.c.pending == 1, sync_state.c.held == 0
     )
     waiting = select(func.min(cue.c.due_at)).where(cue.c.destination == destination, cue.c.state == "pending")
     dues = [due for query in (contact, waiting) if (due := connection.execute(query).scalar()) is not None]
@@ -240,6 +254,8 @@ _CORRECT = (
         due_at=bindparam("now_"),
         changed_at=bindparam("now_"),
         attempts=0,
+        bulk=1,
+        held=bindparam("decision"),
     )
 )
 
@@ -274,8 +290,95 @@ def correct(tx: Connection, destination: str, rows: Sequence[Row], now: Millis) 
     """Write down what the vendor holds, so that the next push brings what is missing; how many rows that changed.
     Rows are {person, seen (the pushed text it was compared with), holds (None: nothing is there), remote}; who was
     pushed in between is left alone."""
-    same = {"destination_": destination, "now_": now}
+    if not rows:
+        return 0
+    same = {"destination_": destination, "now_": now, "decision": decide_for_many(tx, destination, now)}
     return sum(tx.execute(_CORRECT, {**same, **row}).rowcount for row in rows)
+
+
+def email_words(connection: Connection, people: Iterable[int]) -> dict[int, dict[str, Any] | None]:
+    """Profile -> what it says of being written to by e-mail (see profiles.consent); None where that is unknown."""
+    rows = connection.execute(select(profile.c.id, profile.c.consent).where(profile.c.id.in_(list(people))))
+    return {person: orjson.loads(words).get("email") for person, words in rows}
+
+
+# --- taken over ------------------------------------------------------------------------------------------------------
+
+_TAKE_OVER = (
+    update(sync_state)
+    .where(
+        sync_state.c.destination == bindparam("destination_"),
+        sync_state.c.profile_id == bindparam("person"),
+        sync_state.c.pushed.is_(None),
+        sync_state.c.desired == bindparam("seen"),
+    )
+    .values(
+        pushed=bindparam("holds"),
+        remote_id=bindparam("remote"),
+        pending=case((sync_state.c.desired == bindparam("holds"), 0), else_=sync_state.c.pending),
+    )
+)
+
+
+def unpushed(connection: Connection, destination: str, after: int, limit: int) -> dict[int, str]:
+    """Profile -> what a destination should show of it, of those of whom nothing was pushed; by id, from `after` on."""
+    query = (
+        select(sync_state.c.profile_id, sync_state.c.desired)
+        .where(
+            sync_state.c.destination == destination, sync_state.c.profile_id > after, sync_state.c.pushed.is_(None)
+        )
+        .order_by(sync_state.c.profile_id)
+        .limit(limit)
+    )
+    return {person: wanted for person, wanted in connection.execute(query)}
+
+
+def remote_ids(connection: Connection, destination: str) -> set[str]:
+    """Every record id that a profile's contact has at a destination."""
+    here = (sync_state.c.destination == destination, sync_state.c.remote_id.is_not(None))
+    return {str(id_) for id_ in connection.execute(select(sync_state.c.remote_id).where(*here)).scalars()}
+
+
+def take_over(tx: Connection, destination: str, rows: Sequence[Row]) -> None:
+    """Write down what a vendor holds of contacts that were never pushed. Rows are {person, seen (the desired text it
+    was compared with), holds, remote}; who was pushed or changed in between is left alone."""
+    if rows:
+        tx.execute(_TAKE_OVER, [{"destination_": destination, **row} for row in rows])
+
+
+# --- verifications ---------------------------------------------------------------------------------------------------
+
+
+def wanted_verification(connection: Connection, destination: str) -> RowMapping | None:
+    """The read-back of a destination that somebody asked for."""
+    here = (verification.c.destination == destination, verification.c.state == "wanted")
+    return connection.execute(select(verification).where(*here)).mappings().first()
+
+
+def nights_verification(connection: Connection, destination: str, night: Millis) -> RowMapping | None:
+    """What became of the read-back of a night."""
+    here = (verification.c.destination == destination, verification.c.night == night)
+    return connection.execute(select(verification).where(*here)).mappings().first()
+
+
+def want_verification(tx: Connection, destination: str, sample: int, repair: bool, now: Millis) -> int:
+    """Ask for a read-back; its id. One that still waits is asked for anew: nobody needs two."""
+    told = {"sample": sample, "repair": int(repair), "at": now}
+    waiting = wanted_verification(tx, destination)
+    if waiting is not None:
+        tx.execute(update(verification).where(verification.c.id == waiting["id"]).values(**told))
+        return int(waiting["id"])
+    row = insert(verification).values(destination=destination, state="wanted", **told)
+    return int(tx.execute(row.returning(verification.c.id)).scalar_one())
+
+
+def record_verification(tx: Connection, id_: int | None, row: Row) -> None:
+    """Write down what became of a read-back: of the one that was asked for as `id_`, or of a night."""
+    if id_ is not None:
+        tx.execute(update(verification).where(verification.c.id == id_).values(**row))
+        return
+    write = upsert(verification).values(**row)
+    tx.execute(write.on_conflict_do_update(index_elements=["destination", "night"], set_=row))
 
 
 # --- the log of pushes -----------------------------------------------------------------------------------------------
@@ -375,6 +478,23 @@ def resume(tx: Connection, destination: str, now: Millis) -> None:
     set_account(tx, destination, now, state="active", message="", retry_at=0)
 
 
+def keep_login(tx: Connection, destination: str, now: Millis, id_: str, name: str, key: str) -> None:
+    """Remember whose account a destination is. An id that the vendor did not tell leaves the known one."""
+    told = {"account_id": id_, "account_name": name} if id_ else {}
+    set_account(tx, destination, now, known_key=key, **told)
+
+
+def start_new_account(tx: Connection, destination: str, now: Millis) -> None:
+    """What was pushed says nothing any more: whatever account the credentials open is told everything anew, once the
+    guard has let it go."""
+    forgotten = {"pushed": None, "remote_id": None, "pending": 1, "due_at": now, "attempts": 0}
+    held = {"bulk": 1, "held": decide_for_many(tx, destination, now)}
+    tx.execute(update(sync_state).where(sync_state.c.destination == destination).values(**forgotten, **held))
+    tx.execute(delete(vendor_list).where(vendor_list.c.destination == destination))
+    unknown = dict.fromkeys(("account_id", "account_name", "known_key", "refused_key", "provisioned", "hold"), "")
+    set_account(tx, destination, now, state="active", message="", retry_at=0, **unknown)
+
+
 def list_ids(connection: Connection, destination: str) -> dict[str, str]:
     """Segment -> the vendor's list id."""
     rows = connection.execute(
@@ -415,15 +535,18 @@ def strike_job(tx: Connection, destination: str, name: str) -> bool:
 
 def retry_dead(tx: Connection, letters: Iterable[RowMapping], now: Millis) -> None:
     """Give contacts and cues that were given up another try, also those of people who are part of another by now."""
+    numbers: dict[str, int] = {}
     for letter in letters:
         person = int(letter["reference"])
         kept = tx.execute(select(profile.c.merged_into).where(profile.c.id == person)).scalar()
         people = [person] if kept is None else [person, kept]
         if letter["kind"] == "push":
+            name = letter["origin"]
+            number = numbers.get(name) or numbers.setdefault(name, decide_for_many(tx, name, now))
             tx.execute(
                 update(sync_state)
-                .where(sync_state.c.destination == letter["origin"], sync_state.c.profile_id.in_(people))
-                .values(pending=1, due_at=now, attempts=0)
+                .where(sync_state.c.destination == name, sync_state.c.profile_id.in_(people))
+                .values(pending=1, due_at=now, attempts=0, **_for_many(number))
             )
         else:
             tx.execute(
@@ -440,7 +563,9 @@ def retry_dead(tx: Connection, letters: Iterable[RowMapping], now: Millis) -> No
 
 # The tags that the vendor has but should not have stay in `pushed`: they are still to be removed.
 _RELIST = text(
-    "UPDATE sync_state SET pending = 1, due_at = :now_, attempts = 0, pushed = json_set(pushed, '$.tags', json(("
+    "UPDATE sync_state SET pending = 1, due_at = :now_, attempts = 0,"
+    " bulk = CASE WHEN pending = 1 AND bulk = 0 THEN 0 ELSE 1 END,"
+    " held = CASE WHEN pending = 1 AND bulk = 0 THEN 0 ELSE :decision END, pushed = json_set(pushed, '$.tags', json(("
     "SELECT json_group_array(had.value) FROM json_each(sync_state.pushed, '$.tags') AS had WHERE had.value NOT IN"
     " (SELECT want.value FROM json_each(sync_state.desired, '$.tags') AS want)"
     "))) WHERE destination = :destination_ AND pushed IS NOT NULL"
@@ -450,15 +575,15 @@ _RELIST = text(
 def reopen(tx: Connection, destination: str, now: Millis) -> None:
     """Everything that is not as desired at a destination becomes pending, after its configuration changed, and its
     account is tried again."""
-    tx.execute(
-        update(sync_state)
-        .where(
-            sync_state.c.destination == destination,
-            sync_state.c.pending == 0,
-            sync_state.c.pushed.is_(None) | (sync_state.c.pushed != sync_state.c.desired),
-        )
-        .values(pending=1, due_at=now, attempts=0)
+    unlike = (
+        sync_state.c.destination == destination,
+        sync_state.c.pending == 0,
+        sync_state.c.pushed.is_(None) | (sync_state.c.pushed != sync_state.c.desired),
     )
+    if tx.execute(select(sync_state.c.profile_id).where(*unlike).limit(1)).first():
+        held = decide_for_many(tx, destination, now)
+        again = {"pending": 1, "due_at": now, "attempts": 0, "bulk": 1, "held": held}
+        tx.execute(update(sync_state).where(*unlike).values(**again))
     try_account(tx, destination, now)
 
 
@@ -475,7 +600,118 @@ def try_account(tx: Connection, destination: str, now: Millis) -> None:
 def relist(tx: Connection, destination: str, now: Millis) -> None:
     """Every tag of a destination counts as not yet pushed, and its contacts become pending: lists that were switched
     on just now are filled with those who have the tags already."""
-    tx.execute(_RELIST, {"destination_": destination, "now_": now})
+    number = decide_for_many(tx, destination, now)
+    tx.execute(_RELIST, {"destination_": destination, "now_": now, "decision": number})
+
+
+# --- decisions about many --------------------------------------------------------------------------------------------
+
+
+def decide_for_many(tx: Connection, destination: str, now: Millis, settles_at: Millis = 0) -> int:
+    """The number of a new decision about many: what becomes pending by it waits under this number (see sync.guard)."""
+    row = upsert(account).values(
+        destination=destination, state="active", updated_at=now, decisions=1, settles_at=settles_at
+    )
+    counted = row.on_conflict_do_update(
+        index_elements=["destination"],
+        set_={
+            "decisions": account.c.decisions + 1,
+            "settles_at": func.max(account.c.settles_at, row.excluded.settles_at),
+        },
+    )
+    return int(tx.execute(counted.returning(account.c.decisions)).scalar_one())
+
+
+_RELEASED = select(account.c.released).where(account.c.destination == bindparam("destination_")).scalar_subquery()
+_WAITING = (
+    sync_state.c.destination == bindparam("destination_"),
+    sync_state.c.pending == 1,
+    sync_state.c.held > _RELEASED,
+)
+_MAY_BE_MADE = func.json_extract(sync_state.c.desired, "$.create")
+_WAITING_COUNTS = select(
+    func.count().filter(sync_state.c.pushed.is_not(None), sync_state.c.pushed != sync_state.c.desired),
+    func.count().filter(sync_state.c.pushed.is_(None), _MAY_BE_MADE == 1),
+    func.count().filter(sync_state.c.pushed.is_(None), _MAY_BE_MADE == 0),
+).where(*_WAITING)
+_FREE = text(
+    "UPDATE sync_state SET held = 0 WHERE destination = :destination_ AND profile_id IN (SELECT profile_id"
+    " FROM sync_state WHERE destination = :destination_ AND pending = 1 AND held BETWEEN 1 AND :released LIMIT :limit_)"
+)
+
+
+def accepted_count(connection: Connection, destination: str) -> int:
+    """How many contacts a destination accepted, ever."""
+    here = (sync_state.c.destination == destination, sync_state.c.pushed.is_not(None))
+    return int(connection.execute(select(func.count()).where(*here)).scalar_one())
+
+
+def waiting_counts(connection: Connection, destination: str) -> tuple[int, int, int]:
+    """Of the contacts that wait for the guard: how many that were accepted would be told anew, how many were never
+    accepted and may be made, how many of these may not."""
+    changed, new, only_there = connection.execute(_WAITING_COUNTS, {"destination_": destination}).one()
+    return changed, new, only_there
+
+
+def waiting(connection: Connection, destination: str) -> Iterator[Pending]:
+    """Every contact that waits for the guard, in pieces: no more than one is held in memory."""
+    query = select(*_CONTACT).where(*_WAITING).execution_options(yield_per=1_000)
+    return (Pending(*row) for row in connection.execute(query, {"destination_": destination}))
+
+
+def held_now(connection: Connection, destination: str) -> int:
+    """How many contacts wait for the guard."""
+    return int(connection.execute(select(func.count()).where(*_WAITING), {"destination_": destination}).scalar_one())
+
+
+def refilling(connection: Connection) -> tuple[int, int] | None:
+    """How many profiles of how many the running refills have gone through; None when there is none."""
+    sums = select(func.sum(refill.c.position), func.sum(refill.c.last)).where(refill.c.finished_at.is_(None))
+    position, last = connection.execute(sums).one()
+    return None if position is None else (int(position), int(last))
+
+
+def judge(tx: Connection, destination: str, number: int, hold: str) -> bool:
+    """Write down what was found of all decisions up to `number`: let go, or with `hold` held. False when somebody else
+    was faster."""
+    values = {"judged": number, "hold": hold} | ({} if hold else {"released": number})
+    here = (account.c.destination == destination, account.c.judged < number)
+    return tx.execute(update(account).where(*here).values(**values)).rowcount == 1
+
+
+def approve(tx: Connection, destination: str, number: int) -> bool:
+    """Let go all decisions up to `number`, which is the latest and was judged; False when that is no longer so."""
+    here = (account.c.destination == destination, account.c.judged == number, account.c.decisions == number)
+    return tx.execute(update(account).where(*here).values(released=number, hold="")).rowcount == 1
+
+
+APPROVED = "approved_version"
+"""The name in `meta` of the configuration that was approved when it was applied."""
+
+
+def end_refills(tx: Connection, version: int) -> None:
+    """To be called when a refill has ended, or none was needed. After the last one of a configuration that was approved
+    when it was applied, everything is let go at all destinations, and the approval has ended."""
+    if refilling(tx) is not None:
+        return
+    if tx.execute(delete(meta).where(meta.c.name == APPROVED, meta.c.value == str(version))).rowcount:
+        let_go = {"judged": account.c.decisions, "released": account.c.decisions, "hold": ""}
+        tx.execute(update(account).values(**let_go))
+
+
+def free(tx: Connection, destination: str, limit: int) -> None:
+    """Let the next rows of decisions that were let go be pushed."""
+    known = account_row(tx, destination)
+    if known is None or known["released"] == known["freed"]:
+        return
+    told = {"destination_": destination, "released": known["released"], "limit_": limit}
+    if tx.execute(_FREE, told).rowcount < limit:
+        tx.execute(update(account).where(account.c.destination == destination).values(freed=known["released"]))
+
+
+def _for_many(number: int) -> dict[str, Any]:
+    """What a row that becomes pending by a decision about many is given; a person's own news goes on as ever."""
+    return {"bulk": case((_OWN_NEWS, 0), else_=1), "held": case((_OWN_NEWS, 0), else_=number)}
 
 
 def forget_account(tx: Connection, destination: str) -> None:
