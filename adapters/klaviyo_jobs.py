@@ -19,6 +19,7 @@ _POLLS = (0.5, 1.5, 4, 10, 18, 26)
 """Seconds before each look at a job: few, because they count as calls. A minute in all; then its profiles are to be
 tried again, and the next call waits on."""
 
+_ONCE = (0.0,)
 _LONGEST_JOB = 900.0
 _NO_ANSWER = (502, 504, 524)
 """A gateway that gave up: whether the job was started nobody knows."""
@@ -77,7 +78,7 @@ class Imports:
             return Ended(_rejected(refused) + ended.outcomes, ended.again)
         job = job._replace(id=str(answer.at("data", "id")))
         self._note(job)
-        return self._concluded(job)
+        return self._concluded(job, _POLLS)
 
     def earlier(self) -> dict[tuple[str, str], Outcome]:
         """The outcomes, by key and digest, of the job that an earlier call or an earlier process has not seen the end
@@ -85,21 +86,30 @@ class Imports:
         job = self._noted()
         if job is None:
             return {}
-        if not job.id:
-            self._wait_for_unknown()
-            self._strike()
-            return {}
+        overdue = self._overdue(job)
         digests = {person.key: person.digest for person in job.people}
-        return {(o.key, digests[o.key]): o for o in self._concluded(job).outcomes}
+        try:
+            if job.id:
+                outcomes = self._concluded(job, _ONCE if overdue else _POLLS).outcomes
+                return {(outcome.key, digests[outcome.key]): outcome for outcome in outcomes}
+            if not overdue:
+                self._wait_for_unknown()
+        except Transient:
+            if not overdue:
+                raise
+        self._strike()
+        return {}
 
     def wait_for(self, email: str) -> None:
         """Returns once no job is under way that has this address in it: it would make the profile anew. Raises
         Transient when that takes too long."""
         job = self._noted()
-        if job is not None and not job.id:
+        if job is None or self._overdue(job):
+            return
+        if not job.id:
             self._wait_for_unknown()
-        elif job is not None and _email_digest(email) in {person.email for person in job.people}:
-            self._failures(job.id)
+        elif _email_digest(email) in {person.email for person in job.people}:
+            self._failures(job.id, _POLLS)
 
     def _start(self, job: _Job, items: Sequence[Item]) -> Answer:
         """The answer to the start of a job: 202, or 400 and what is wrong with which profile."""
@@ -120,9 +130,9 @@ class Imports:
             self._strike()
         return answer
 
-    def _concluded(self, job: _Job) -> Ended:
+    def _concluded(self, job: _Job, polls: Sequence[float]) -> Ended:
         """What became of a job, waited for; raises Transient when it does not end in time."""
-        failed = self._failures(job.id)
+        failed = self._failures(job.id, polls)
         refused = _by_person(self._errors(job.id), job.people) if failed else {}
         self._strike()
         # With an id, the profile may only have been merged away. And when some profile failed and nobody says which,
@@ -133,9 +143,9 @@ class Imports:
         done = [Outcome(p.key, "applied", remote_id=p.remote_id) for p in fine]
         return Ended(done + [outcome for outcome in _rejected(refused) if outcome.key not in again], again)
 
-    def _failures(self, job_id: str) -> int:
+    def _failures(self, job_id: str, polls: Sequence[float]) -> int:
         """How many profiles failed, once the job is complete."""
-        for wait in _POLLS:
+        for wait in polls:
             self._clock.sleep(wait)
             path = f"{_PATH}/{quote(job_id, safe='')}"
             answer = self._http.call("GET", path, family="import-job-status", expect=(404,))
@@ -175,13 +185,16 @@ class Imports:
     # --- what is noted
 
     def _noted(self) -> _Job | None:
-        """The job under way; None when there is none, or when it has been waited for long enough."""
+        """The job under way; None when there is none."""
         try:
             told = orjson.loads(self._notes.get(_NOTE, "{}"))
-            job = _Job(str(told["id"]), float(told["until"]), [_Person(*person) for person in told["people"]])
+            return _Job(str(told["id"]), float(told["until"]), [_Person(*person) for person in told["people"]])
         except (KeyError, TypeError, ValueError):
             return None
-        return job if self._clock.time() < job.until else None
+
+    def _overdue(self, job: _Job) -> bool:
+        """Whether a job has been waited for long enough: one more look, then it is given up."""
+        return self._clock.time() >= job.until
 
     def _note(self, job: _Job) -> None:
         self._notes[_NOTE] = orjson.dumps({**job._asdict(), "people": [[*person] for person in job.people]}).decode()
