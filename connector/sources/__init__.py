@@ -2,7 +2,9 @@
 
 from connector.ports import Source
 from connector.sources.shopify import Shopify
+from connector.sources.woocommerce import WooCommerce
 
 SOURCES: dict[str, Source] = {
     "shopify": Shopify(),
+    "woocommerce": WooCommerce(),
 }

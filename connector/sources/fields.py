@@ -125,6 +125,16 @@ def token_text(value: Any) -> str | None:
     return stripped or None
 
 
+def id_text(value: Any) -> str | None:
+    """An id as text, from a whole number or a text of at most 200 characters; None for 0 and an empty text, which stand
+    for nobody. A float has lost its last digits and is none."""
+    if type(value) is int and 0 <= value < 2**64:
+        return str(value) if value else None
+    if type(value) is str and len(stripped := value.strip()) <= 200:
+        return stripped if stripped not in ("", "0") else None
+    raise Unreadable("bad_id", "must be an id: a whole number or a text of at most 200 characters")
+
+
 def flag(value: Any) -> bool:
     """True or false."""
     if type(value) is bool:

@@ -6,12 +6,12 @@ speed, never meaning: a key found in the wrong place costs nothing but that. The
 
 import re
 from collections.abc import Iterator
-from typing import NamedTuple
 
 from connector.domain import RawRequest
 from connector.errors import RejectedDelivery
 from connector.ports import Claim
-from connector.sources.filing import delivery_id, email_key
+from connector.sources import filing
+from connector.sources.filing import ADDRESS, NUMBER, TOKEN, Search, delivery_id, search
 
 _KEPT = (
     "shopify-topic",
@@ -28,54 +28,38 @@ _KEPT = (
 _TOPIC = re.compile(r"[A-Za-z0-9_./-]{1,100}")
 
 
-class _Search(NamedTuple):
-    """A value that follows `needle`. `bytes.find` skips most of the body; the pattern then looks at a few bytes."""
-
-    kind: str
-    needle: bytes
-    value: re.Pattern[bytes]
-
-
-def _search(kind: str, needle: bytes, value: bytes) -> _Search:
-    return _Search(kind, needle, re.compile(value))
-
-
-_NUMBER = rb'\s*:\s*"?(\d{1,20})(?!\d)'
-_TOKEN = rb'\s*:\s*"([^"\\\s]{1,200})"'
-_ADDRESS = rb'\s*:\s*"\s*([^"\\\s]{1,64}@[^"\\\s]{1,255})\s*"'
-
-_KEPT_CUSTOMER = _search("customer", b'customer_kept_id"', rb'\s*:\s*"gid:\\?/\\?/shopify\\?/Customer\\?/(\d{1,20})"')
-_OWN_ID = _search("customer", b'"id"', _NUMBER)
-_CLIENT = _search("client", b'"clientId"', _TOKEN)
-_CART = _search("cart", b'"token"', _TOKEN)
+_KEPT_CUSTOMER = search("customer", b'customer_kept_id"', rb'\s*:\s*"gid:\\?/\\?/shopify\\?/Customer\\?/(\d{1,20})"')
+_OWN_ID = search("customer", b'"id"', NUMBER)
+_CLIENT = search("client", b'"clientId"', TOKEN)
+_CART = search("cart", b'"token"', TOKEN)
 _GID_TAIL = rb'\\?/(\d{1,20})"'
 
 # Shopify may escape slashes, so what is searched for begins with one.
 _CUSTOMER = (
-    _search("customer", b"/Customer", _GID_TAIL),
-    _search("customer", b'"customer', rb'(?:_id"|Id"|"\s*:\s*\{[^{}]{0,2000}?"id")' + _NUMBER),
+    search("customer", b"/Customer", _GID_TAIL),
+    search("customer", b'"customer', rb'(?:_id"|Id"|"\s*:\s*\{[^{}]{0,2000}?"id")' + NUMBER),
 )
-_EMAIL = _search("email", b"email", b'(?:_address)?"' + _ADDRESS)
+_EMAIL = search("email", b"email", b'(?:_address)?"' + ADDRESS)
 _BASKET = (
-    _search("cart", b'"cart_token"', _TOKEN),
-    _search("checkout", b'"checkout_token"', _TOKEN),
+    search("cart", b'"cart_token"', TOKEN),
+    search("checkout", b'"checkout_token"', TOKEN),
 )
 _ORDER = (
-    _search("order", b"/Order", _GID_TAIL),
-    _search("order", b'"order_id"', _NUMBER),
+    search("order", b"/Order", _GID_TAIL),
+    search("order", b'"order_id"', NUMBER),
 )
-_THING = _search("thing", b'"id"', _NUMBER)
+_THING = search("thing", b'"id"', NUMBER)
 
 # Beside these, every topic is searched for a customer, an e-mail, a basket, an order, a thing, in this order.
-_FIRST: dict[str, tuple[_Search, ...]] = {"customers/merge": (_KEPT_CUSTOMER,)}
-_AFTER_CUSTOMER: dict[str, tuple[_Search, ...]] = {
+_FIRST: dict[str, tuple[Search, ...]] = {"customers/merge": (_KEPT_CUSTOMER,)}
+_AFTER_CUSTOMER: dict[str, tuple[Search, ...]] = {
     "customers": (_OWN_ID,),
     "customers_marketing_consent": (_OWN_ID,),
     # A visitor stays in one partition while the e-mail appears at the checkout.
     "web_pixels": (_CLIENT,),
 }
-_AFTER_BASKET: dict[str, tuple[_Search, ...]] = {"carts": (_CART,), "checkouts": (_CART._replace(kind="checkout"),)}
-_AFTER_ORDER: dict[str, tuple[_Search, ...]] = {"orders": (_OWN_ID._replace(kind="order"),)}
+_AFTER_BASKET: dict[str, tuple[Search, ...]] = {"carts": (_CART,), "checkouts": (_CART._replace(kind="checkout"),)}
+_AFTER_ORDER: dict[str, tuple[Search, ...]] = {"orders": (_OWN_ID._replace(kind="order"),)}
 
 
 def claim(request: RawRequest) -> Claim:
@@ -95,17 +79,10 @@ def claim(request: RawRequest) -> Claim:
 
 def customer_key(topic: str, body: bytes) -> str | None:
     """`customer:123`, else a hash of the e-mail, else a cart's, checkout's or visitor's token, else the thing's id."""
-    for search in _searches(topic):
-        found = _find(body, search)
-        if found is None:
-            continue
-        if search.kind == "email":
-            return email_key(found)
-        return f"{search.kind}:{found.decode('utf-8', 'replace')}"
-    return None
+    return filing.customer_key(body, _searches(topic))
 
 
-def _searches(topic: str) -> Iterator[_Search]:
+def _searches(topic: str) -> Iterator[Search]:
     family = topic.partition("/")[0]
     yield from _FIRST.get(topic, ())
     yield from _CUSTOMER
@@ -116,17 +93,6 @@ def _searches(topic: str) -> Iterator[_Search]:
     yield from _ORDER
     yield from _AFTER_ORDER.get(family, ())
     yield _THING
-
-
-def _find(body: bytes, search: _Search) -> bytes | None:
-    needle, value = search.needle, search.value
-    at = body.find(needle)
-    while at >= 0:
-        after = at + len(needle)
-        if match := value.match(body, after):
-            return match[1]
-        at = body.find(needle, after)
-    return None
 
 
 def _headers(request: RawRequest) -> dict[str, str]:
