@@ -45,7 +45,8 @@ def newcomer(tmp_path: Path) -> Iterator[dict[str, str]]:
 
 def test_the_readme_is_as_short_as_it_should_be() -> None:
     words = re.sub(r"^ *```.*?^ *```", "", README, flags=re.DOTALL | re.MULTILINE).split()
-    assert 350 <= len(README.split()) <= 600
+    told = re.sub(r"^\|.*\n", "", README, flags=re.MULTILINE)  # a source more is a line more in a table
+    assert 350 <= len(told.split()) <= 600
     assert len(words) > 250
 
 
