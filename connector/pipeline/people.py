@@ -26,8 +26,9 @@ def identify(tx: Connection, meant: Sequence[Meant], batch: Batch, now: Millis) 
     by_order = dict(stored)
     for one in meant:
         normalised, source = one.normalised, one.delivery.source
+        unknown = normalised.known_only and not any(known_as in known for known_as in normalised.identifiers)
         person = people.resolve(
-            normalised.identifiers,
+            () if unknown else normalised.identifiers,
             authoritative=normalised.authoritative,
             merged_from=normalised.merged_from,
         )

@@ -34,6 +34,11 @@ def merge(left: Mapping[str, Json], right: Mapping[str, Json]) -> dict[str, Json
     return after
 
 
+def says_no(word: Mapping[str, Json] | None) -> bool:
+    """Whether a channel's word is as strict as `unsubscribed`, or stricter."""
+    return word is not None and _STRICTNESS[word["state"]] >= _STRICTNESS["unsubscribed"]
+
+
 def states(consent: Mapping[str, Json]) -> dict[str, str]:
     """Channel -> state. A channel that is missing is unknown, and unknown is not subscribed."""
     return {channel: word["state"] for channel, word in consent.items()}
