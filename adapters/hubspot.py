@@ -30,7 +30,7 @@ from adapters.destination import (
     Takes,
     Wanted,
 )
-from adapters.errors import DeliveryError, Misconfigured, Rejected, Unauthorized, setting_up
+from adapters.errors import DeliveryError, Misconfigured, Rejected, Transient, Unauthorized, setting_up
 from adapters.http import Answer, Http, Vendor, count_option, credential
 from adapters.hubspot_errors import POLICY_WAITS, item_error, judged, names_in
 from adapters.hubspot_events import Events
@@ -301,7 +301,15 @@ class HubSpot:
         return self._properties.mend()
 
     def _update(self, writes: Sequence[_Write]) -> list[Outcome]:
-        return bisect(writes, lambda some: self._batch("update", some), self._alone)
+        """A record that stays locked would lock out its whole batch: halved until it waits alone."""
+        try:
+            return bisect(writes, lambda some: self._batch("update", some), self._alone)
+        except Transient as error:
+            if error.reason != "locked":
+                raise
+            if len(writes) == 1:
+                return [outcome_of(writes[0].key, error)]
+        return in_turn((half, self._update) for half in chunked(writes, (len(writes) + 1) // 2))
 
     def _create(self, writes: Sequence[_Write]) -> list[Outcome]:
         return bisect(writes, lambda some: self._batch("create", some), self._alone)
@@ -379,8 +387,10 @@ class HubSpot:
     def _spent(self, answer: Answer, now: float) -> float:
         """Seconds to wait because the answer's own counter of the day's calls stands at nothing; 0 mostly."""
         left = answer.headers.get("x-hubspot-ratelimit-daily-remaining", "")
-        self._calls_left = int(left) if left.isdecimal() else self._calls_left
-        return self._until_midnight(now) if self._calls_left == 0 else 0.0
+        if not left.isdecimal():
+            return 0.0
+        self._calls_left = int(left)
+        return 0.0 if self._calls_left else self._until_midnight(now)
 
     def _until_midnight(self, now: float) -> float:
         from zoneinfo import ZoneInfo

@@ -306,7 +306,8 @@ class _Scene:
             fix = f"this is a fault of StoreCue's {config.kind} adapter: please report it with the version of StoreCue"
             return Check(name, False, f"the answer was not understood ({type(error).__name__})", fix)
         dry = "; dry run, nothing is sent" if config.dry_run else ""
-        return Check(name, True, f"logged in as {login.name} ({login.id}){dry}")
+        notes = "".join(f"; {note}" for note in login.notes)
+        return Check(name, True, f"logged in as {login.name} ({login.id}){dry}{notes}")
 
     def _sources(self) -> Iterator[Check]:
         if self.configuration is None or not self.configuration.sources:
