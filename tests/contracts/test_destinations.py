@@ -3,7 +3,7 @@
 A recording is a JSON file in tests/recorded/destinations/<kind>/:
 
     about      one sentence
-    settings   list_id, options
+    settings   list_id, options, jobs (what the process before had noted)
     call       a method of Destination with its arguments
     exchanges  requests expected, each with its response; a request without response loses its connection, one with
                response "silence" times out. Their order is free: calls may run side by side.
@@ -12,7 +12,7 @@ A recording is a JSON file in tests/recorded/destinations/<kind>/:
 account.json beside them has the `credentials` of all, and the `headers` that every request must carry.
 
 Inside any list, {"$each": [first, last], "of": item} stands for one item per number, with {n} in its strings replaced;
-{md5:text} becomes the MD5 of the text, as Mailchimp's paths want it.
+{md5:text} becomes the MD5 of the text, as Mailchimp's paths want it; {repeat:x:80000} that many x.
 """
 
 import importlib.util
@@ -60,6 +60,7 @@ class FakeClock:
 
 def expanded(value: Any) -> Any:
     if isinstance(value, str):
+        value = re.sub(r"\{repeat:(.):(\d+)\}", lambda match: match[1] * int(match[2]), value)
         return re.sub(r"\{md5:([^}]+)\}", lambda match: md5(match[1].encode()).hexdigest(), value)
     if isinstance(value, dict):
         return {expanded(name): expanded(item) for name, item in value.items()}
@@ -89,11 +90,13 @@ def published_contract() -> ModuleType | None:
 
 
 CONTRACT = published_contract()
+NOT_AT_HAND = {("klaviyo", "GET", "/api/profile-bulk-import-jobs")}
+"""Published by the vendor (the one here on 2026-04-15), but not among the documents in that folder."""
 
 
 def departures(kind: str, method: str, path: str, query: dict[str, str], body: Any) -> list[str]:
     """Every way in which a request departs from the vendor's published document."""
-    if CONTRACT is None or kind not in ("klaviyo", "mailchimp"):
+    if CONTRACT is None or kind not in ("klaviyo", "mailchimp") or (kind, method, path) in NOT_AT_HAND:
         return []
     found = CONTRACT.problems(kind, method, path.removeprefix("/3.0") or "/", query, body)
     for operation in (body or {}).get("operations", ()) if isinstance(body, dict) else ():
