@@ -22,7 +22,7 @@ class Settings:
     `jobs` outlives the process: the adapter notes there what it has under way at the vendor, before it waits for it,
     and strikes it out once that has ended. Keys and texts are the adapter's own. Forgotten, work is repeated, which is
     harmless, but may be undone by what an old job does late.
-    `memory` outlives it as well: what the adapter has found out about the account and would not find out again.
+    What it has found out about the account and would not find out again may stand there as well.
     """
 
     credentials: Mapping[str, str] = field(repr=False)
@@ -33,7 +33,6 @@ class Settings:
     read_timeout: float = 30.0
     options: Mapping[str, str] = field(default_factory=dict)
     jobs: MutableMapping[str, str] = field(default_factory=dict, repr=False, compare=False)
-    memory: MutableMapping[str, str] = field(default_factory=dict, repr=False, compare=False)
 
 
 class Clock(Protocol):

@@ -60,6 +60,7 @@ _TAG_CALLS = 4
 
 _LONGEST_BATCH = 900.0  # seconds: then it is not waited for any more
 _OPT_IN_SECONDS = 3600.0
+_BATCH_NOTE = "batch "
 
 _SHOWN = "id,contact_id,email_address,status,merge_fields,tags,tags_count"
 _CONSENT: Mapping[str, Consent] = {
@@ -111,7 +112,7 @@ class Mailchimp:
         self._list = f"/3.0/lists/{settings.list_id}"
         self._pool = ThreadPoolExecutor(self.limits.concurrency, thread_name_prefix="mailchimp")
         self._long_texts = cast(LongTexts, long_texts)
-        self._fields = MergeFields(self._http, self._list, slots, settings.memory)
+        self._fields = MergeFields(self._http, self._list, slots, settings.jobs)
         self._tags = Tags(self._http, self._list)
         self._batches = Batches(self._http, clock, settings.allow_insecure)
         self._jobs = settings.jobs
@@ -303,29 +304,29 @@ class Mailchimp:
         """A batch with an operation for each member, noted so that a later call or process can wait for it."""
         until = self._clock.time() + _LONGEST_BATCH
         job = _Job(self._batches.start(operations), stage, until, {m.key: m.digest for m in members})
-        self._jobs[job.id] = orjson.dumps(job._asdict()).decode()
+        self._jobs[f"{_BATCH_NOTE}{job.id}"] = orjson.dumps(job._asdict()).decode()
         return job
 
     def _earlier(self, members: Sequence[Member]) -> dict[str, Outcome]:
         """The outcomes, by key, of those members who are as they were in a batch that an earlier call gave up on.
         Nothing is sent before it ends: ending later, it would undo that."""
         found: dict[str, Outcome] = {}
-        for note in list(self._jobs.values()):
-            job = _Job(**orjson.loads(note))
+        notes = [note for name, note in list(self._jobs.items()) if name.startswith(_BATCH_NOTE)]
+        for job in (_Job(**orjson.loads(note)) for note in notes):
             same = [member for member in members if job.members.get(member.key) == member.digest]
             if self._clock.time() >= job.until:
-                self._jobs.pop(job.id, None)
+                self._jobs.pop(f"{_BATCH_NOTE}{job.id}", None)
                 continue
             try:
                 found |= {one.key: one for one in self._concluded(job, same, again=True)}
             except Rejected:  # Mailchimp has forgotten it
-                self._jobs.pop(job.id, None)
+                self._jobs.pop(f"{_BATCH_NOTE}{job.id}", None)
         return found
 
     def _concluded(self, job: _Job, wanted: Sequence[Member], *, again: bool = False) -> list[Outcome]:
         """The outcomes of the wanted members of a batch, tagged; raises Transient when it does not end in time."""
         batch = self._batches.ended(job.id, len(job.members), again=again)
-        self._jobs.pop(job.id, None)
+        self._jobs.pop(f"{_BATCH_NOTE}{job.id}", None)
         answers = self._batches.answers(batch, len(job.members)) if wanted else {}
         places = {key: place for place, key in enumerate(job.members)}
         outcomes = {member.key: _from_batch(member, answers.get(places[member.key])) for member in wanted}

@@ -56,16 +56,16 @@ class MergeField(NamedTuple):
 class MergeFields:
     """The merge fields of one audience, and which of them holds which of our fields.
 
-    The map from our names to the ids of merge fields is written to `memory`, so that a field that somebody gives
+    The map from our names to the ids of merge fields is written to `notes`, so that a field that somebody gives
     another label or tag at Mailchimp is still ours. What the map does not know is found by its label, or by the tag
     that only we would give; so a map that is lost is made again.
     """
 
-    def __init__(self, http: Http, path: str, slots: int | None, memory: MutableMapping[str, str]) -> None:
+    def __init__(self, http: Http, path: str, slots: int | None, notes: MutableMapping[str, str]) -> None:
         self._http = http
         self._path = f"{path}/merge-fields"
         self._slots = slots
-        self._memory, self._note = memory, f"merge_fields of {path.rpartition('/')[2]}"
+        self._notes, self._note = notes, f"merge_fields of {path.rpartition('/')[2]}"
         self._there: list[MergeField] | None = None
 
     def holding(self, names: Collection[str]) -> dict[str, MergeField]:
@@ -91,7 +91,7 @@ class MergeFields:
         found = self._found([spec.name for spec in specs], there)
         for spec in specs:
             if message := _misfit(spec, found.get(spec.name)):
-                raise Rejected(message, field=spec.name, reason="field_type")
+                raise Rejected(f"{spec.name}: {message}", field=spec.name, reason="field_type")
         missing = [spec for spec in specs if spec.name not in found]
         room = self._room(there)
         if len(missing) > room:
@@ -151,14 +151,14 @@ class MergeFields:
         return found
 
     def _known(self) -> dict[str, int]:
-        known: dict[str, int] = orjson.loads(self._memory.get(self._note, "{}"))
+        known: dict[str, int] = orjson.loads(self._notes.get(self._note, "{}"))
         return known
 
     def _remember(self, found: Mapping[str, MergeField]) -> None:
         known = self._known()
         news = known | {name: field.id for name, field in found.items() if field.id}
         if news != known:
-            self._memory[self._note] = orjson.dumps(news, option=orjson.OPT_SORT_KEYS).decode()
+            self._notes[self._note] = orjson.dumps(news, option=orjson.OPT_SORT_KEYS).decode()
 
     def _room(self, there: Sequence[MergeField]) -> int:
         slots = self._slots or (_MORE_SLOTS if len(there) > _SLOTS else _SLOTS)
@@ -190,7 +190,7 @@ def _misfit(spec: FieldSpec, field: MergeField | None) -> str:
         return f"a merge field holds no {spec.type}: leave the field out for Mailchimp, or make it a list or texts"
     if field is None or field.type == TYPES[spec.type] or field.type in _ALSO_FITS.get(spec.type, ()):
         return ""
-    return f"merge field {field.name} has type {field.type}: give the field {spec.name} another name"
+    return f"merge field {field.name} has type {field.type}: give the field another name"
 
 
 def new_tag(name: str, taken: set[str]) -> str:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import orjson
 
 from adapters.destination import Destination, FieldSpec, Fit, Forecast
+from adapters.values import text
 from connector.domain import Configuration, DestinationConfig, Json
 from connector.storage.database import Database
 from connector.sync import store
@@ -17,7 +18,8 @@ _EXAMPLES = 3
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """One profile as it would be pushed: its tags and the fields that have a value, texts cut as the vendor would."""
+    """One profile as it would be pushed: its tags and the fields that have a value, texts cut or left out as they would
+    be."""
 
     profile_id: int
     tags: Sequence[str]
@@ -49,19 +51,21 @@ def contract(
     specs = [FieldSpec(one.name, one.type, one.label) for one in configuration.fields.values()]
     tags = sorted(s for s in configuration.segments if config.segments is None or s in config.segments)
     told = Contract(adapter.foresee(specs, tags))
-    longest = {fit.name: fit.longest for fit in told.forecast.fields}
+    fits = {fit.name: fit for fit in told.forecast.fields}
     fullest: list[tuple[int, int, str]] = []  # those with the most to show, the lowest id first
     with database.read() as connection:
-        for person, text in store.desired_texts(connection, config.name):
-            state: Mapping[str, Json] = orjson.loads(text)
+        for person, wanted in store.desired_texts(connection, config.name):
+            state: Mapping[str, Json] = orjson.loads(wanted)
             values = {name: value for name, value in state["fields"].items() if value is not None}
             told.contacts += 1
             told.filled.update(values.keys())
             told.tagged.update(state["tags"])
-            told.cut.update(name for name, value in values.items() if fitted(value, longest.get(name)) != value)
-            rank = (len(values) + len(state["tags"]), -person, text)
+            told.cut.update(
+                name for name, value in values.items() if name in fits and shown(value, fits[name]) != value
+            )
+            rank = (len(values) + len(state["tags"]), -person, wanted)
             (heapq.heappush if len(fullest) < _EXAMPLES else heapq.heappushpop)(fullest, rank)
-    told.examples = [_example(-person, text, longest) for _, person, text in sorted(fullest, reverse=True)]
+    told.examples = [_example(-person, wanted, fits) for _, person, wanted in sorted(fullest, reverse=True)]
     return told
 
 
@@ -72,7 +76,17 @@ def fitted(value: Json, longest: int | None) -> Json:
     return value.encode()[:longest].decode(errors="ignore")
 
 
-def _example(person: int, text: str, longest: Mapping[str, int | None]) -> Example:
-    state: Mapping[str, Json] = orjson.loads(text)
-    fields = {name: fitted(value, longest.get(name)) for name, value in state["fields"].items() if value is not None}
-    return Example(person, state["tags"], fields)
+def shown(value: Json, fit: Fit) -> Json:
+    """The value as it would be shown, None when it is too long and would be left out. Where texts have a limit, a list
+    is shown as one."""
+    whole = text(value) if isinstance(value, list) else value
+    kept = fitted(whole, fit.longest)
+    if kept == whole:
+        return value
+    return None if fit.beyond == "left_out" else kept
+
+
+def _example(person: int, wanted: str, fits: Mapping[str, Fit]) -> Example:
+    state: Mapping[str, Json] = orjson.loads(wanted)
+    kept = {name: shown(value, fits[name]) if name in fits else value for name, value in state["fields"].items()}
+    return Example(person, state["tags"], {name: value for name, value in kept.items() if value is not None})

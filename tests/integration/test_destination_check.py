@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterator
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 
 from adapters.destination import Destination, FieldSpec, Fit
 from connector.cli import main
-from connector.sync.contract import Contract, contract, fitted
+from connector.sync.contract import Contract, contract, fitted, shown
 from tests.conftest import CONFIG, order
 from tests.integration.test_sync import ADA, Synced, every_kind
 
@@ -83,12 +84,28 @@ def test_what_is_foretold_is_what_provisioning_does(synced: Synced, kind: str) -
 
 
 def test_texts_that_would_be_cut_are_counted_and_shown_cut(synced: Synced) -> None:
-    filled(synced, "mailchimp")
+    filled(synced, "mailchimp", options={"long_texts": "cut"})
     told = check(synced, "mailchimp")
     assert told.cut == {"note": 1}
     shown = told.examples[0].fields["note"]
     synced.push()
     assert shown in synced.mailchimp.contacts()[ADA]["fields"].values()
+
+
+def test_texts_that_would_be_left_out_are_counted_and_not_shown(synced: Synced, tmp_path: Path) -> None:
+    filled(synced, "mailchimp")
+    told = check(synced, "mailchimp")
+    assert told.cut == {"note": 1}
+    assert all("note" not in example.fields for example in told.examples)
+    line = "  field note: will be created (merge field, text), 1 profiles, LEFT OUT beyond 255 bytes for 1 of them"
+    assert line in storecue(tmp_path, "destination", "check", "mailchimp").stdout.splitlines()
+
+
+def test_a_list_is_measured_as_the_text_that_it_becomes() -> None:
+    fit = Fit("skus", "created", "merge field", longest=10)
+    assert shown(["ab", "cd"], fit) == ["ab", "cd"]
+    assert shown(["tent", "stove"], fit) == "tent, stov"
+    assert shown(["tent", "stove"], replace(fit, beyond="left_out")) is None
 
 
 @pytest.mark.parametrize("kind", ["klaviyo", "hubspot"])
@@ -128,7 +145,7 @@ def storecue(folder: Path, *arguments: str) -> Result:
 
 
 def test_the_command_tells_it_all_without_an_address(synced: Synced, tmp_path: Path) -> None:
-    filled(synced, "mailchimp")
+    filled(synced, "mailchimp", options={"long_texts": "cut"})
     result = storecue(tmp_path, "destination", "check", "mailchimp")
     assert result.exit_code == 0
     for line in (

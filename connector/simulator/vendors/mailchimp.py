@@ -30,6 +30,9 @@ SLOTS = 30
 TEXT_BYTES = 255
 PENDING_BATCHES = 500
 RESULT_SECONDS = 600
+"""How long an address of results is good; asking for the batch again gives another."""
+KEPT_SECONDS = 7 * 86_400
+"""How long a batch is kept."""
 
 DEFAULT_FIELDS = (("FNAME", "First Name", "text"), ("LNAME", "Last Name", "text"), ("ADDRESS", "Address", "address"),
                   ("PHONE", "Phone Number", "phone"), ("BIRTHDAY", "Birthday", "birthday"))  # fmt: skip
@@ -63,11 +66,16 @@ class _Batch:
     due: float
     operations: list[dict[str, Any]]
     results: list[dict[str, Any]] | None = None
-    renewed: float = 0.0
 
 
 class FakeMailchimp(FakeVendor):
-    """One Mailchimp account with one audience. `batch_seconds`: how long a batch takes, by the vendor's clock."""
+    """One Mailchimp account with one audience.
+
+    double_optin: the audience asks by mail. slots: merge fields of the plan. batch_seconds: how long a batch takes, by
+    the vendor's clock; pending_batches: how many may wait. limit_status: what the eleventh request at once gets,
+    without a word, 429 or 403. bulk_tags_for_all: False refuses those who are not subscribed where tags are changed in
+    bulk.
+    """
 
     vendor = "mailchimp"
 
@@ -77,14 +85,22 @@ class FakeMailchimp(FakeVendor):
         api_key: str = "0123456789abcdef0123456789abcdef-us21",
         list_id: str = "a1b2c3d4e5",
         double_optin: bool = False,
+        slots: int = SLOTS,
         batch_seconds: float = 0.3,
+        pending_batches: int = PENDING_BATCHES,
+        limit_status: int = 429,
+        bulk_tags_for_all: bool = True,
         account_name: str = "Aurora Outfitters",
         **options: Any,
     ) -> None:
         self.api_key = api_key
         self.list_id = list_id
         self.double_optin = double_optin
+        self.slots = slots
         self.batch_seconds = batch_seconds
+        self.pending_batches = pending_batches
+        self.limit_status = limit_status
+        self.bulk_tags_for_all = bulk_tags_for_all
         self.account_name = account_name
         self._members: dict[str, _Member] = {}
         self._forgotten: set[str] = set()
@@ -166,6 +182,41 @@ class FakeMailchimp(FakeVendor):
         self.unsubscribe(email)
         self._members[_hash(email)].status = "cleaned"
 
+    def confirm(self, email: str) -> None:
+        """The person clicks the link in the mail that a double opt-in audience sends."""
+        with self.lock:
+            member = self._members[_hash(email)]
+            member.status = "subscribed" if member.status == "pending" else member.status
+
+    def archive(self, email: str) -> None:
+        """Somebody archives the contact: it is no longer in the audience, and what is known of it stays."""
+        with self.lock:
+            self._members[_hash(email)].status = "archived"
+
+    def rename_merge_field(self, tag: str, *, name: str | None = None, new_tag: str | None = None) -> None:
+        """Somebody gives a merge field another label, another tag, or both: its id and the values stay."""
+        with self.lock:
+            held = self._fields.pop(tag)
+            held |= {"tag": new_tag or tag, "name": name or held["name"]}
+            self._fields[held["tag"]] = held
+            for member in self._members.values():
+                if tag in member.merge_fields:
+                    member.merge_fields[held["tag"]] = member.merge_fields.pop(tag)
+
+    def delete_merge_field(self, tag: str) -> None:
+        """Somebody deletes a merge field, and its values with it."""
+        with self.lock:
+            del self._fields[tag]
+            for member in self._members.values():
+                member.merge_fields.pop(tag, None)
+
+    def delete_tag(self, name: str) -> None:
+        """Somebody deletes a tag: nobody has it any more, and its id is gone."""
+        with self.lock:
+            del self._tags[name]
+            for member in self._members.values():
+                member.tags.discard(name)
+
     def merge_fields(self) -> dict[str, dict[str, Any]]:
         """The audience's merge fields by tag."""
         with self.lock:
@@ -191,7 +242,7 @@ class FakeMailchimp(FakeVendor):
 
     def admit(self, request: Request, found: Route | None) -> Mapping[str, str]:
         if self.rate_limits and self._in_progress > SIMULTANEOUS and not self._in_batch:
-            raise Refusal(Response(429))
+            raise Refusal(Response(self.limit_status))
         if request.path.startswith("/3.0/batch-results/"):
             return {}  # the real one is a signed address at a storage service
         scheme, _, given = request.headers.get("authorization", "").partition(" ")
@@ -251,9 +302,8 @@ class FakeMailchimp(FakeVendor):
             if parts["who"].lower() not in (_hash(body["email_address"]), body["email_address"].lower()):
                 raise Refusal(self._invalid(("email_address", "The address does not belong to this subscriber hash.")))
             member = self._created(body, body.get("status") or body["status_if_new"])
-        elif member.status == "archived":
-            member.status = body.get("status") or body["status_if_new"]  # archived members come back as new ones
-            self._changed(member, body | {"status": member.status})
+        elif member.status == "archived":  # they come back as new ones
+            self._changed(member, body | {"status": body.get("status") or body["status_if_new"]})
         else:
             self._changed(member, body)
         return Response(200, self._shown(member))
@@ -301,15 +351,18 @@ class FakeMailchimp(FakeVendor):
                 self._problem(400, "Invalid Resource", "Please provide a valid email address.", errors=[
                     {"field": "email_address", "message": "This value is not a valid email address."}])
             )  # fmt: skip
-        if _hash(email) in self._forgotten:
-            detail = f"{email} was permanently deleted and cannot be re-imported. The contact must re-subscribe."
-            raise Refusal(self._problem(400, "Forgotten Email Not Subscribed", detail))
+        self._admit_address(email)
         fields = self._merged({}, body.get("merge_fields", {}))
         number = hashlib.md5(f"contact {email.lower()}".encode(), usedforsecurity=False).hexdigest()
         member = _Member(email, number, status, fields, self.clock.time())
         self._members[_hash(email)] = member
         self._keep_extra(member, body)
         return member
+
+    def _admit_address(self, email: str) -> None:
+        if _hash(email) in self._forgotten:
+            detail = f"{email} was permanently deleted and cannot be re-imported. The contact must re-subscribe."
+            raise Refusal(self._problem(400, "Forgotten Email Not Subscribed", detail))
 
     def _changed(self, member: _Member, body: Mapping[str, Any]) -> None:
         status = body.get("status", member.status)
@@ -326,6 +379,7 @@ class FakeMailchimp(FakeVendor):
                 raise Refusal(self._problem(400, "Member Exists", f"{email} is already a list member."))
             if not _EMAIL.fullmatch(email):
                 raise Refusal(self._invalid(("email_address", "This value is not a valid email address.")))
+            self._admit_address(email)
             self._members[_hash(email)] = self._members.pop(_hash(member.email))
         member.email, member.status, member.merge_fields = email, status, fields
         member.changed = self.clock.time()
@@ -420,8 +474,13 @@ class FakeMailchimp(FakeVendor):
     # --- tags, which are static segments ------------------------------------------------------------------------------
 
     def _tag(self, member: _Member, name: str) -> None:
-        self._tags.setdefault(name, next(self._numbers))
-        member.tags.add(name)
+        known = self._spelt(name)
+        self._tags.setdefault(known, next(self._numbers))
+        member.tags.add(known)
+
+    def _spelt(self, name: str) -> str:
+        """A tag as it was first written: two that differ in case only are one."""
+        return next((known for known in self._tags if known.lower() == name.lower()), name)
 
     def _read_tags(self, request: Request, parts: Mapping[str, str]) -> Response:
         member = self._known(parts)
@@ -436,7 +495,7 @@ class FakeMailchimp(FakeVendor):
             if tag["status"] == "active":
                 self._tag(member, tag["name"])
             else:
-                member.tags.discard(tag["name"])
+                member.tags.discard(self._spelt(tag["name"]))
         self.touch(member.email)
         return Response(204)
 
@@ -449,7 +508,7 @@ class FakeMailchimp(FakeVendor):
         body = request.json
         if "static_segment" not in body:
             raise Refusal(self._invalid(("static_segment", "Only static segments are served here.")))
-        if body["name"] in self._tags:
+        if self._spelt(body["name"]) in self._tags:
             raise Refusal(self._invalid(("name", "Sorry, that tag already exists.")))
         self._tags[body["name"]] = next(self._numbers)
         for email in body["static_segment"]:
@@ -469,22 +528,28 @@ class FakeMailchimp(FakeVendor):
     def _tag_in_bulk(self, request: Request, parts: Mapping[str, str]) -> Response:
         """Addresses that are not on the list are ignored without a word."""
         name, body = self._segment_name(parts), request.json
-        added, removed = [], []
+        added, removed, refused = [], [], []
         for email in body.get("members_to_add", []):
-            if (member := self._members.get(_hash(email))) and member.status != "archived":
-                member.tags.add(name)
-                added.append(self._shown(member))
+            member = self._members.get(_hash(email))
+            if member is None or member.status == "archived":
+                continue
+            if member.status != "subscribed" and not self.bulk_tags_for_all:
+                refused.append(email)
+                continue
+            member.tags.add(name)
+            added.append(self._shown(member))
         for email in body.get("members_to_remove", []):
             if (member := self._members.get(_hash(email))) and name in member.tags:
                 member.tags.discard(name)
                 removed.append(self._shown(member))
+        errors = [{"email_addresses": refused, "error": "The contact is not subscribed."}] if refused else []
         answer = {
             "members_added": added,
             "members_removed": removed,
-            "errors": [],
+            "errors": errors,
             "total_added": len(added),
             "total_removed": len(removed),
-            "error_count": 0,
+            "error_count": len(refused),
         }
         return Response(200, answer)
 
@@ -530,8 +595,8 @@ class FakeMailchimp(FakeVendor):
 
     def _create_field(self, request: Request, _: Mapping[str, str]) -> Response:
         body = request.json
-        if len(self._fields) >= SLOTS:
-            detail = f"This audience has reached its limit of {SLOTS} merge fields."
+        if len(self._fields) >= self.slots:
+            detail = f"This audience has reached its limit of {self.slots} merge fields."
             raise Refusal(self._problem(400, "Bad Request", detail))
         if body.get("tag", "").upper() in self._fields:
             detail = f'A Merge Field with the tag "{body["tag"]}" already exists for this list.'
@@ -539,7 +604,7 @@ class FakeMailchimp(FakeVendor):
         return Response(200, self._add_field(body))
 
     def _add_field(self, given: Mapping[str, Any]) -> dict[str, Any]:
-        number = len(self._fields) + 1
+        number = max((held["merge_id"] for held in self._fields.values()), default=0) + 1
         tag = (given.get("tag") or f"MERGE{number}").upper()
         self._fields[tag] = {
             "merge_id": number,
@@ -560,8 +625,8 @@ class FakeMailchimp(FakeVendor):
 
     def _start_batch(self, request: Request, _: Mapping[str, str]) -> Response:
         self._run_due_batches()
-        if sum(batch.results is None for batch in self._batches.values()) >= PENDING_BATCHES:
-            raise Refusal(self._problem(429, "Too Many Requests", f"You have {PENDING_BATCHES} pending batches."))
+        if sum(batch.results is None for batch in self._batches.values()) >= self.pending_batches:
+            raise Refusal(self._problem(429, "Too Many Requests", f"You have {self.pending_batches} pending batches."))
         now = self.clock.time()
         batch = _Batch(f"{next(self._numbers):010x}", now, now + self.batch_seconds, request.json["operations"])
         self._batches[batch.id] = batch
@@ -569,19 +634,19 @@ class FakeMailchimp(FakeVendor):
 
     def _read_batch(self, _: Request, parts: Mapping[str, str]) -> Response:
         self._run_due_batches()
-        batch = self._known_batch(parts)
-        batch.renewed = self.clock.time()  # each reading gives an address that is good for ten minutes
-        return Response(200, self._shown_batch(batch))
+        return Response(200, self._shown_batch(self._known_batch(parts)))
 
     def _known_batch(self, parts: Mapping[str, str]) -> _Batch:
-        if parts["id"] not in self._batches:
+        batch = self._batches.get(parts["id"])
+        if batch is None or self.clock.time() > batch.created + KEPT_SECONDS:
             self._refuse(404)
-        return self._batches[parts["id"]]
+        return batch
 
     def _shown_batch(self, batch: _Batch) -> dict[str, Any]:
         done = batch.results is not None
         halfway = self.clock.time() >= batch.created + self.batch_seconds / 2
         results = batch.results or []
+        place = f"{self.url}/3.0/batch-results/{batch.id}.tar.gz?Expires={self.clock.time() + RESULT_SECONDS:.0f}"
         return {
             "id": batch.id,
             "status": "finished" if done else "started" if halfway else "pending",
@@ -590,7 +655,7 @@ class FakeMailchimp(FakeVendor):
             "errored_operations": sum(result["status_code"] >= 400 for result in results),
             "submitted_at": _iso(batch.created),
             "completed_at": _iso(batch.due) if done else "",
-            "response_body_url": f"{self.url}/3.0/batch-results/{batch.id}.tar.gz" if done else "",
+            "response_body_url": place if done else "",
         }
 
     def _run_due_batches(self) -> None:
@@ -598,9 +663,9 @@ class FakeMailchimp(FakeVendor):
         for batch in self._batches.values():
             if batch.results is None and batch.due <= now:
                 self._in_batch = True  # the vendor's own work does not count as connections of ours
-                batch.results = [self._operation(operation) for operation in batch.operations]
+                unordered = self.random.sample(batch.operations, len(batch.operations))
+                batch.results = [self._operation(operation) for operation in unordered]
                 self._in_batch = False
-                self.random.shuffle(batch.results)  # results come unordered
 
     def _operation(self, operation: Mapping[str, Any]) -> dict[str, Any]:
         path = "/3.0" + operation["path"].removeprefix("/3.0")
@@ -614,9 +679,9 @@ class FakeMailchimp(FakeVendor):
             "response": response.encoded().decode(),
         }
 
-    def _batch_results(self, _: Request, parts: Mapping[str, str]) -> Response:
+    def _batch_results(self, request: Request, parts: Mapping[str, str]) -> Response:
         batch = self._known_batch(parts)
-        if batch.results is None or self.clock.time() > batch.renewed + RESULT_SECONDS:
+        if batch.results is None or self.clock.time() > float(request.query.get("Expires", 0)):
             return Response(403, b"<Error><Code>AccessDenied</Code></Error>", media_type="application/xml")
         content = json.dumps(batch.results).encode()
         packed = io.BytesIO()
