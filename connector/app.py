@@ -11,6 +11,7 @@ from connector import clock, logs
 from connector.config.settings import Settings
 from connector.web import auth, current, headers, openapi, problems
 from connector.web.metrics import Metrics
+from connector.web.tracking import Tracker
 from connector.web.webhooks import Receiver
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ def create_app(
     app.config["MAX_CONTENT_LENGTH"] = services.settings.max_body
     app.json.sort_keys = False  # type: ignore[attr-defined]  # of the default provider
     metrics = Metrics(services, now)
-    current.attach(app, current.Current(services, now, metrics, Receiver(services, metrics, now)))
+    current.attach(app, current.Current(services, now, metrics, Receiver(services, metrics, now), Tracker(services, metrics, now)))
     app.before_request(_refuse_announced)
     auth.install(app)
     app.before_request(_refuse_unannounced)

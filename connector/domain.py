@@ -194,13 +194,15 @@ class BrowserConfig:
 @dataclass(frozen=True, slots=True)
 class SourceConfig:
     """A configured source. `secrets` are references (`env:NAME`, `file:PATH`) or encrypted values (`enc:...`). `shop`:
-    the source whose user and order ids this one sends, and which is the truth about its orders."""
+    the source whose user and order ids this one sends, and which is the truth about its orders. `silent_after`: how
+    long, such as 6h, no good delivery may come until somebody is told."""
 
     name: str
     kind: str
     secrets: tuple[str, ...]
     browser: BrowserConfig | None = None
     shop: str | None = None
+    silent_after: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,6 +228,7 @@ class DestinationConfig:
     segments: tuple[str, ...] | None = None
     lists: bool = False
     events: bool = False
+    backfill: bool = False
     create_contacts: CreatePolicy = "always"
     options: Mapping[str, str] = field(default_factory=dict)
     verify: VerifyConfig | None = VerifyConfig()

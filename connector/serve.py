@@ -33,13 +33,13 @@ _SETTLED = 60.0  # seconds after which a worker did not die young
 
 
 def application(settings: "Settings") -> "Ingress":
-    """The RSGI application of a web process: webhooks in front, the API and the pages behind."""
+    """The RSGI application of a web process: webhooks and events in front, the API and the pages behind."""
     from connector.app import create_app
     from connector.web.current import of
     from connector.web.ingress import Ingress
 
     app = create_app(settings)
-    return Ingress(app.wsgi_app, of(app).receiver)
+    return Ingress(app.wsgi_app, of(app).receiver, of(app).tracker)
 
 
 def listening_address(host: str, port: int) -> str:

@@ -2,9 +2,11 @@
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import asdict
 from typing import Any, NamedTuple
 
 from connector.domain import (
+    BrowserConfig,
     Configuration,
     DestinationConfig,
     FieldConfig,
@@ -12,6 +14,7 @@ from connector.domain import (
     SegmentConfig,
     SourceConfig,
     StoreInfo,
+    VerifyConfig,
 )
 
 KINDS = ("store", "source", "destination", "field", "segment")
@@ -34,7 +37,7 @@ def entries_of(configuration: Configuration) -> Iterator[Entry]:
     store = configuration.store
     yield Entry("store", STORE, {"name": store.name, "timezone": store.timezone, "currency": store.currency})
     for source in configuration.sources.values():
-        yield Entry("source", source.name, {"kind": source.kind, "secrets": list(source.secrets)})
+        yield Entry("source", source.name, _of_source(source))
     for destination in configuration.destinations.values():
         yield Entry("destination", destination.name, _of_destination(destination))
     for one in configuration.fields.values():
@@ -68,6 +71,35 @@ def same(left: Json, right: Json) -> bool:
     return json.dumps(left, sort_keys=True) == json.dumps(right, sort_keys=True)
 
 
+def _of_source(source: SourceConfig) -> dict[str, Json]:
+    browser = source.browser
+    return {
+        "kind": source.kind,
+        "secrets": list(source.secrets),
+        "browser": browser
+        and {
+            "keys": list(browser.keys),
+            "origins": list(browser.origins),
+            "events_per_second": browser.events_per_second,
+        },
+        "shop": source.shop,
+        "silent_after": source.silent_after,
+    }
+
+
+def _source(name: str, definition: Mapping[str, Json]) -> SourceConfig:
+    browser = definition.get("browser")
+    taken = browser and BrowserConfig(tuple(browser["keys"]), tuple(browser["origins"]), browser["events_per_second"])
+    return SourceConfig(
+        name,
+        definition["kind"],
+        tuple(definition["secrets"]),
+        taken,
+        definition.get("shop"),
+        definition.get("silent_after"),
+    )
+
+
 def _of_destination(destination: DestinationConfig) -> dict[str, Json]:
     return {
         "kind": destination.kind,
@@ -79,19 +111,25 @@ def _of_destination(destination: DestinationConfig) -> dict[str, Json]:
         "segments": None if destination.segments is None else list(destination.segments),
         "lists": destination.lists,
         "events": destination.events,
+        "backfill": destination.backfill,
         "create_contacts": destination.create_contacts,
         "options": dict(destination.options),
+        "verify": destination.verify is not None and asdict(destination.verify),
     }
 
 
 def _destination(name: str, definition: Mapping[str, Json]) -> DestinationConfig:
-    segments = definition["segments"]
-    return DestinationConfig(name=name, **{**definition, "segments": None if segments is None else tuple(segments)})
+    segments, verify = definition["segments"], definition["verify"]
+    typed = {
+        "segments": None if segments is None else tuple(segments),
+        "verify": VerifyConfig(**verify) if verify else None,
+    }
+    return DestinationConfig(name=name, **{**definition, **typed})
 
 
 _BUILD: dict[str, Callable[[str, Mapping[str, Any]], object]] = {
     "store": lambda name, definition: StoreInfo(**definition),
-    "source": lambda name, definition: SourceConfig(name, definition["kind"], tuple(definition["secrets"])),
+    "source": _source,
     "destination": _destination,
     "field": lambda name, definition: FieldConfig(name, definition["from"], definition["type"], definition["label"]),
     "segment": lambda name, definition: SegmentConfig(name, definition["name"], definition["when"]),

@@ -1,6 +1,7 @@
 """A configuration written back as storecue.yaml. Secrets stay references or encrypted values."""
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any
 
 import yaml
@@ -9,7 +10,7 @@ from connector.config import field_types
 from connector.config.entries import entries_of
 from connector.config.kinds import Kinds, creation_policy, known_kinds
 from connector.config.yaml_file import IMPLICIT_TYPES
-from connector.domain import Configuration, Json
+from connector.domain import Configuration, Json, VerifyConfig
 
 _SECTIONS = {"source": "sources", "destination": "destinations", "field": "fields", "segment": "segments"}
 _DESTINATION_DEFAULTS: dict[str, Json] = {
@@ -21,7 +22,9 @@ _DESTINATION_DEFAULTS: dict[str, Json] = {
     "segments": None,
     "lists": False,
     "events": False,
+    "backfill": False,
     "options": {},
+    "verify": asdict(VerifyConfig()),
 }
 
 
@@ -44,6 +47,8 @@ def _defaults(kind: str, name: str, definition: Mapping[str, Json], kinds: Kinds
     if kind == "destination":
         known = kinds.destinations.get(definition["kind"])
         return _DESTINATION_DEFAULTS | ({"create_contacts": creation_policy(known)} if known else {})
+    if kind == "source":
+        return {"browser": None, "shop": None, "silent_after": None}
     if kind == "field":
         return {"type": field_types.type_of(definition["from"]), "label": field_types.label_of(name)}
     return {}

@@ -12,12 +12,14 @@ from marshmallow import EXCLUDE, Schema, ValidationError, fields, validates_sche
 from adapters.address import permitted_address
 from adapters.destination import Takes
 from adapters.errors import Misconfigured
+from connector.clock import parse_duration
 from connector.config import field_types, secrets
 from connector.config.currencies import CURRENCIES
 from connector.config.kinds import Kinds, creation_policy, known_kinds
 from connector.config.rules import rule_problems
 from connector.config.yaml_file import Document, escaped, nearest
 from connector.domain import (
+    BrowserConfig,
     Configuration,
     CreatePolicy,
     DestinationConfig,
@@ -26,7 +28,9 @@ from connector.domain import (
     SegmentConfig,
     SourceConfig,
     StoreInfo,
+    VerifyConfig,
 )
+from connector.sources.segment_api import SegmentApi
 
 _SLUG = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
 _SLUG_RULE = "a name has lower-case letters, digits, - and _ (at most 63, a letter or digit first), such as vip-2026"
@@ -34,6 +38,9 @@ _FIELD_NAME = re.compile(r"(?!storecue_)[a-z][a-z0-9_]{0,62}")
 _FIELD_RULE = (
     "a field's name has lower-case letters, digits and _ (at most 63, a letter first), and is not storecue_..."
 )
+
+TRACKING = SegmentApi.kind
+"""The kind of source that takes events from browsers and apps."""
 
 _Found = Iterator[tuple[str, str]]
 """Problems as (JSON pointer, message)."""
@@ -245,9 +252,76 @@ def _secret(**kwargs: Any) -> _Text:
     return _Text(longest=4096, fault=secrets.fault_of, **kwargs)
 
 
+_MOST_VERIFIED = 10_000  # contacts: a night must suffice at the slowest vendor
+
+
+class _Whole(fields.Field[int]):
+    """A whole number from `least` to `most`."""
+
+    default_error_messages = _MESSAGES
+
+    def __init__(self, least: int, most: int, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self._range = range(least, most + 1)
+
+    def _deserialize(self, value: Json, attr: str | None, data: Any, **kwargs: Any) -> int:
+        if not isinstance(value, int) or isinstance(value, bool) or value not in self._range:
+            raise ValidationError(f"must be a whole number from {self._range[0]} to {self._range[-1]}")
+        return value
+
+
+class _Nightly(_Section):
+    sample = _Whole(1, _MOST_VERIFIED, load_default=VerifyConfig().sample)
+    repair = _Flag(load_default=VerifyConfig().repair)
+
+
+class _Verify(fields.Field[VerifyConfig | None]):
+    """{sample, repair}, or false for never; true is the default."""
+
+    default_error_messages = _MESSAGES
+
+    def _deserialize(self, value: Json, attr: str | None, data: Any, **kwargs: Any) -> VerifyConfig | None:
+        if isinstance(value, bool):
+            return VerifyConfig() if value else None
+        if not isinstance(value, dict):
+            raise ValidationError(f"is {_type(value)}; write {{sample: 200, repair: true}}, or false for never")
+        return VerifyConfig(**_Nightly().load(value))
+
+
+_KEY = re.compile(r"[A-Za-z0-9_-]{8,200}")
+_ORIGIN = re.compile(r"https?://[a-z0-9.-]+(?::[0-9]{1,5})?|null|\*")
+
+
+def _key_fault(text: str) -> str | None:
+    if text.startswith((secrets.ENV, secrets.FILE)):
+        return "is public and stands on every page, so it is written here as it is"
+    return None if _KEY.fullmatch(text) else "is a public write key of 8 to 200 letters, digits, - and _"
+
+
+def _origin_fault(text: str) -> str | None:
+    hint = "an origin is a scheme and a host, such as https://shop.example.com; `null` is a sandboxed frame, `*` any"
+    return None if _ORIGIN.fullmatch(text) else hint
+
+
+class _Browser(_Section):
+    keys = _Texts(_Text(fault=_key_fault), at_least=1, required=True)
+    origins = _Texts(_Text(fault=_origin_fault), at_least=1, required=True)
+    events_per_second = _Whole(1, 100_000, load_default=500)
+
+
+def _duration_fault(text: str) -> str | None:
+    try:
+        return None if parse_duration(text) else "is no time at all; write such as 6h or 2d"
+    except ValueError as error:
+        return str(error)
+
+
 class _Source(_Section):
     kind = _Text(required=True)
     secrets = _Texts(_secret(), at_least=1, required=True)
+    browser = fields.Nested(_Browser, load_default=None, allow_none=True)
+    shop = _Text(load_default=None)
+    silent_after = _Text(load_default=None, fault=_duration_fault)
 
 
 _ANY_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,62}")
@@ -263,8 +337,10 @@ class _Destination(_Section):
     segments = _Texts(_Text(), at_least=0, load_default=None)
     lists = _Flag(load_default=False)
     events = _Flag(load_default=False)
+    backfill = _Flag(load_default=False)
     create_contacts = _Text(fault=_one_of(get_args(CreatePolicy)), load_default=None)
     options = _Named(_OptionText(), _ANY_NAME, "is not the name of an option")
+    verify = _Verify(load_default=VerifyConfig)
 
 
 class _Field(_Section):
@@ -325,7 +401,19 @@ def _path_problems(loaded: Mapping[str, Any], folder: Path | None) -> _Found:
 
 
 def _source_problems(sources: Mapping[str, Any], kinds: Kinds) -> _Found:
+    holders: dict[str, str] = {}
     for name, entry in sources.items():
+        if entry["kind"] != TRACKING:
+            for key in ("browser", "shop"):
+                if entry[key] is not None:
+                    yield f"/sources/{name}/{key}", f"is used by sources of kind {TRACKING} only; remove it"
+        elif entry["shop"] is not None and (entry["shop"] not in sources or entry["shop"] == name):
+            known = nearest(entry["shop"], [other for other in sources if other != name])
+            yield f"/sources/{name}/shop", f'there is no other source "{entry["shop"]}"; {known}'
+        for index, key in enumerate((entry["browser"] or {}).get("keys", ())):
+            if key in holders or key in entry["secrets"]:
+                yield f"/sources/{name}/browser/keys/{index}", "is used elsewhere too; each key opens one thing"
+            holders[key] = name
         if entry["kind"] not in kinds.sources:
             yield (
                 f"/sources/{name}/kind",
@@ -382,7 +470,10 @@ def _address_fault(address: str, allow_insecure: bool) -> str | None:
 
 
 def _source(name: str, entry: Mapping[str, Any], folder: Path | None) -> SourceConfig:
-    return SourceConfig(name, entry["kind"], tuple(_located(secret, folder) for secret in entry["secrets"]))
+    located = tuple(_located(secret, folder) for secret in entry["secrets"])
+    browser = entry["browser"]
+    taken = browser and BrowserConfig(tuple(browser["keys"]), tuple(browser["origins"]), browser["events_per_second"])
+    return SourceConfig(name, entry["kind"], located, taken, entry["shop"], entry["silent_after"])
 
 
 def _destination(name: str, entry: Mapping[str, Any], kind: Takes, folder: Path | None) -> DestinationConfig:
@@ -398,8 +489,10 @@ def _destination(name: str, entry: Mapping[str, Any], kind: Takes, folder: Path 
         segments=None if entry["segments"] is None else tuple(entry["segments"]),
         lists=entry["lists"],
         events=entry["events"],
+        backfill=entry["backfill"],
         create_contacts=entry["create_contacts"] or creation_policy(kind),
         options=entry["options"],
+        verify=entry["verify"],
     )
 
 

@@ -30,6 +30,7 @@ def identify(tx: Connection, meant: Sequence[Meant], batch: Batch, now: Millis) 
         person = people.resolve(
             () if unknown else normalised.identifiers,
             authoritative=normalised.authoritative,
+            unverified=normalised.unverified,
             merged_from=normalised.merged_from,
         )
         if person is None and normalised.order_ref is not None:

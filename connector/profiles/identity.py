@@ -43,13 +43,19 @@ class People:
         return person
 
     def resolve(
-        self, identifiers: Iterable[Identifier], *, authoritative: bool = False, merged_from: Iterable[Identifier] = ()
+        self,
+        identifiers: Iterable[Identifier],
+        *,
+        authoritative: bool = False,
+        unverified: bool = False,
+        merged_from: Iterable[Identifier] = (),
     ) -> int | None:
         """The profile id of the one person who has these identifiers; None when there are none.
 
         The strongest known identifier decides. Others' holders are merged in, unless both are known customers of one
         shop, or only a phone ties two people who write from different addresses: then the weaker identifier stays with
-        its holder, or moves when the sender is the authority on it.
+        its holder, or moves when the sender is the authority on it. An unverified claim brings in unknown visitors only,
+        and gives somebody known nothing but the visitor's own id.
         """
         claims = sorted(identifiers, key=lambda identifier: _STRENGTH[identifier.kind])
         if not claims:
@@ -61,10 +67,15 @@ class People:
         person = fitting[0][1] if fitting else self._create()
         for claim, other in fitting:
             other = self.find(other)
+            if unverified and self._held.get(person) and self._held.get(other):
+                continue
             if other != person and self._one_person(person, other, claim):
                 person = self._merge(person, other, f"both have {claim.kind.replace('_', ' ')} {claim.value}")
+        known = unverified and bool(self._held.get(person))
         for claim in claims:
             holder = self._known.get(claim)
+            if known and holder is None and claim.kind != "anonymous_id":
+                continue
             if holder is None or (self.find(holder) != person and authoritative and claim.kind in _MOVABLE):
                 self._tie(claim, person)
         for claim in merged_from:

@@ -1,10 +1,12 @@
 """Sources by kind: one line per system that sends us deliveries."""
 
 from connector.ports import Source
+from connector.sources.segment_api import SegmentApi
 from connector.sources.shopify import Shopify
 from connector.sources.woocommerce import WooCommerce
 
 SOURCES: dict[str, Source] = {
+    "segment_api": SegmentApi(),
     "shopify": Shopify(),
     "woocommerce": WooCommerce(),
 }

@@ -11,6 +11,7 @@ from connector.clock import Millis
 if TYPE_CHECKING:
     from connector.services import Services
     from connector.web.metrics import Metrics
+    from connector.web.tracking import Tracker
     from connector.web.webhooks import Receiver
 
 _NAME = "storecue"
@@ -24,6 +25,7 @@ class Current:
     now: Callable[[], Millis]
     metrics: "Metrics"
     receiver: "Receiver"
+    tracker: "Tracker"
 
 
 def attach(app: Flask, current: Current) -> None:
@@ -50,6 +52,11 @@ def now() -> Millis:
 def metrics() -> "Metrics":
     """The measurements of this process."""
     return of(current_app).metrics
+
+
+def tracker() -> "Tracker":
+    """What takes in events."""
+    return of(current_app).tracker
 
 
 def receiver() -> "Receiver":

@@ -22,6 +22,8 @@ from connector.domain import RawRequest
 from connector.errors import NotDurable, RejectedDelivery
 from connector.ports import EventLog, New
 from connector.web import wsgi
+from connector.web.tracking import PREFIX as EVENTS
+from connector.web.tracking import Tracker
 from connector.web.webhooks import DURABLE_WITHIN, PREFIX, Answer, Receiver, refusal, refuse_encoding, too_large
 
 if TYPE_CHECKING:
@@ -32,15 +34,17 @@ log = structlog.get_logger("webhooks")
 
 _BODY_WITHIN = 10.0  # seconds for a body to arrive: Shopify gives up after 5 (2026-09)
 _OURS = ("POST", "GET", "OPTIONS")
+_LARGE = 64 * 1024  # bytes of a batch of events that a thread takes apart: it would hold up everybody else
 _THREADS = 8  # for everything that is no webhook
 
 
 class Ingress:
     """An RSGI application: deliveries are answered here, everything else by `inner`."""
 
-    def __init__(self, inner: "WSGIApplication", receiver: Receiver) -> None:
+    def __init__(self, inner: "WSGIApplication", receiver: Receiver, tracker: Tracker) -> None:
         self._inner = inner
         self._receiver = receiver
+        self._tracker = tracker
         self._threads = ThreadPoolExecutor(_THREADS, "request")
 
     def __rsgi_init__(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -51,13 +55,14 @@ class Ingress:
         path = scope.path
         kind, _, name = path[len(PREFIX) :].partition("/")
         ours = scope.method in _OURS and path.startswith(PREFIX) and kind and name and "/" not in name
+        events = path.startswith(EVENTS) and scope.method in ("POST", "OPTIONS")
         try:
             headers = dict(scope.headers.items())
             body = await self._body(headers, protocol)
-            if ours:
+            if ours or events:
                 now = self._receiver.now()
                 incoming = RawRequest(scope.method, path, headers, body, scope.query_string, now)
-                answer = await self._receive(kind, name, incoming)
+                answer = await (self._track(incoming) if events else self._receive(kind, name, incoming))
             else:
                 environ = wsgi.environ(scope, body)
                 answer = await self._loop.run_in_executor(self._threads, wsgi.answer, self._inner, environ)
@@ -85,6 +90,24 @@ class Ingress:
         except (RejectedDelivery, NotDurable, SQLAlchemyError) as error:
             return receiver.refused(name, error)
         return receiver.accepted(name, started, len(admitted))
+
+    async def _track(self, incoming: RawRequest) -> Answer:
+        started = time.perf_counter()
+        tracker = self._tracker
+        try:
+            if tracker.outdated():  # it reads the database
+                await self._loop.run_in_executor(self._threads, tracker.look)
+            if len(incoming.body) > _LARGE:
+                taken = await self._loop.run_in_executor(self._threads, tracker.take, incoming)
+            else:
+                taken = tracker.take(incoming)
+            if isinstance(taken, Answer):
+                return taken
+            if taken.deliveries:
+                await self._groups.keep(taken.deliveries)
+        except (NotDurable, SQLAlchemyError) as error:
+            return tracker.failed(incoming, error)
+        return tracker.accepted(taken, started)
 
     async def _body(self, headers: dict[str, str], protocol: "HTTPProtocol") -> bytes:
         """The raw body; 413 from its announced length before a byte is read, or once more than the limit has come."""

@@ -52,7 +52,7 @@ def client(one_shop: Shop, request: pytest.FixtureRequest) -> Client:
     app = create_app(services=one_shop.services, now=lambda: one_shop.time)
     if request.param == "Flask alone":
         return Client(app)
-    return Client(OverRsgi(Ingress(app.wsgi_app, current.of(app).receiver)))
+    return Client(OverRsgi(Ingress(app.wsgi_app, current.of(app).receiver, current.of(app).tracker)))
 
 
 def raw(client: Client, stream: Any, headers: dict[str, str], **environ: Any) -> TestResponse:

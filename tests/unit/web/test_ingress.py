@@ -168,7 +168,7 @@ def ask(shop: Shop, protocol: Any, headers: dict[str, str], method: str = "POST"
     request.headers = Headers([(name.lower(), value) for name, value in headers.items()])
 
     async def test(loop: asyncio.AbstractEventLoop) -> None:
-        application = Ingress(app.wsgi_app, current.of(app).receiver)
+        application = Ingress(app.wsgi_app, current.of(app).receiver, current.of(app).tracker)
         application.__rsgi_init__(loop)
         await application.__rsgi__(request, protocol)
 

@@ -70,7 +70,11 @@ def shop(tmp_path: Path, lines: Lines) -> Iterator[Shop]:
 @pytest.fixture(params=["in front of Flask", "Flask alone"])
 def client(shop: Shop, request: pytest.FixtureRequest) -> Client:
     app = create_app(services=shop.services, now=lambda: shop.time)
-    return Client(app if request.param == "Flask alone" else OverRsgi(Ingress(app.wsgi_app, current.of(app).receiver)))
+    return Client(
+        app
+        if request.param == "Flask alone"
+        else OverRsgi(Ingress(app.wsgi_app, current.of(app).receiver, current.of(app).tracker))
+    )
 
 
 def test_a_challenge_is_answered_and_not_kept(shop: Shop, client: Client) -> None:
