@@ -35,12 +35,15 @@ class Breaker:
                 raise Transient("the account does not answer", retry_after=self._next - now, reason="out")
             self._next = now + _interval()
 
-    def failed(self) -> None:
-        """A call brought no usable answer."""
+    def failed(self) -> float:
+        """A call brought no usable answer; seconds until the next may be made, 0 when that is at any time."""
         with self._lock:
             self._failures += 1
-            if self._failures >= FAILURES:
-                self._next = max(self._next, self._clock.monotonic() + _interval())
+            if self._failures < FAILURES:
+                return 0.0
+            now = self._clock.monotonic()
+            self._next = max(self._next, now + _interval())
+            return self._next - now
 
     def answered(self) -> None:
         """A call was answered, be it with a refusal."""

@@ -218,15 +218,16 @@ class Http:
         with self._limiter.slot(family):
             try:
                 status, received, raw = self._exchange(method, url, headers, content, repeatable)
-            except DeliveryError:
-                breaker.failed()
+            except DeliveryError as lost:
+                _put_off(lost, breaker.failed())
                 raise
         for secret in self._vendor.secrets:
             raw = raw.replace(secret.encode(), b"[redacted]")
         readable, data = parse(raw)
         answer = Answer(status, received, raw, data)
+        rest = 0.0
         if status >= 500 or (status < 300 and not readable):
-            breaker.failed()
+            rest = breaker.failed()
         else:
             breaker.answered()
         if wait := self._vendor.spent(answer, self._clock.time()):
@@ -235,7 +236,7 @@ class Http:
             if not readable and status < 300:
                 raise Transient(
                     f"{self._vendor.name} answered {status} with something other than a JSON object",
-                    retry_after=_AFTER_UNREADABLE,
+                    retry_after=max(rest, _AFTER_UNREADABLE),
                     reason="unreadable_answer",
                 )
             return answer
@@ -243,6 +244,7 @@ class Http:
         asked = status == 503 and "retry-after" in received
         if isinstance(error, Transient) and (error.reason == "rate_limited" or asked):
             self._limiter.block(family, error.retry_after)
+        _put_off(error, rest)
         raise error
 
     def _exchange(
@@ -290,6 +292,12 @@ class Http:
                     ),
                 )
             return self._opened
+
+
+def _put_off(error: DeliveryError, rest: float) -> None:
+    """Not to be tried again within `rest` seconds: the account is out, and that is said by what it last answered."""
+    if isinstance(error, Transient):
+        error.retry_after = max(error.retry_after, rest)
 
 
 def _is_short(error: BaseException) -> bool:

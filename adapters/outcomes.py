@@ -7,8 +7,9 @@ from typing import Protocol, TypeVar
 from adapters.destination import Outcome
 from adapters.errors import DeliveryError, Misconfigured, Rejected, Transient, Unauthorized
 
-_HALTS = frozenset({"rate_limited", "unreachable", "out", "migration"})
+_HALTS = frozenset({"rate_limited", "unreachable", "out", "migration"})  # nothing was sent, or nothing was done
 _SILENCE = frozenset({"unavailable", "timed_out", "no_answer", "unreadable_answer"})
+_OUT = _SILENCE | {"unreachable", "out"}
 
 
 class Keyed(Protocol):
@@ -34,8 +35,13 @@ def is_silence(reason: str) -> bool:
 
 
 def is_halt(reason: str) -> bool:
-    """True when a failure with this reason is the account's and says nothing against the item."""
+    """True when a failure with this reason is the account's: nothing was done, and nothing speaks against the item."""
     return reason in _HALTS
+
+
+def is_out(reason: str) -> bool:
+    """True when a failure with this reason may mean that the whole account is out."""
+    return reason in _OUT
 
 
 def outcome_of(key: str, error: DeliveryError) -> Outcome:

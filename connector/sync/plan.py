@@ -24,7 +24,7 @@ def change(pending: Pending) -> Change:
     """The one Change that brings the contact up to date, however many changes led here."""
     want: Mapping[str, Json] = orjson.loads(pending.desired)
     have: Mapping[str, Json] = orjson.loads(pending.pushed) if pending.pushed else {}
-    tags, had, unsure = set(want["tags"]), set(have.get("tags", ())), have.get("unsure", {})
+    tags, had, unsure = (set(want["tags"]), set(have.get("tags", ())), have.get("unsure", {}))
     shown = have.get("fields", {})
     moved = have.get("email") not in (None, want["email"])
     return Change(
@@ -73,13 +73,13 @@ def is_noop(change: Change, pending: Pending) -> bool:
     """True when the states differ only in what steers creation (consent, policy) and the contact exists already."""
     return (
         pending.pushed is not None
-        and "unsure" not in orjson.loads(pending.pushed)
         and not change.tags_added
         and not change.tags_removed
         and not change.fields
         and change.previous_email is None
         and change.first_name is None
         and change.last_name is None
+        and "unsure" not in orjson.loads(pending.pushed)  # last: it costs more than the others together
     )
 
 

@@ -1,21 +1,24 @@
 """One destination brought from pushed to desired: claims what is due, plans, applies, records the outcomes.
 
-There is no flush timer. A batch forms by itself while the previous call is under way or waits for a rate token.
+There is no flush timer. A batch forms by itself while the previous call is under way or waits for a rate token. An
+account that is out is tried with one contact, and then with four times as many each round.
 """
 
 import threading
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from operator import attrgetter
 from random import Random
-from typing import Any
+from typing import Any, TypeVar
 
 import orjson
 import structlog
 from sqlalchemy import Connection
 
+from adapters.breaker import PROBE_EVERY
 from adapters.destination import Change, Cue, Destination, FieldSpec, Membership, Outcome
 from adapters.errors import DeliveryError, Misconfigured, Transient, Unauthorized
+from adapters.outcomes import Keyed, is_halt, is_out, is_silence, outcome_of
 from connector.clock import MINUTE, SECOND, Millis
 from connector.domain import Configuration, DestinationConfig
 from connector.errors import ConfigurationError
@@ -30,15 +33,23 @@ log = structlog.get_logger("push")
 _IDLE = 0.5  # seconds: how long work that another process wrote may wait unseen
 _ATTEMPTS = 12  # then an item goes to dead letters: with the backoff below that is about 5 hours
 _LONGEST_WAIT: Millis = 60 * MINUTE
-_PROBE = 5  # doublings until an account that is out is tried every 32 to 48 s: soon enough to be back
+_GROWTH = 4  # times the contacts of a round, once an account that was out answers again
 _REHEARSED = 500  # contacts or cues in one round of a dry run
 
 
 def backoff(attempts: int, asked: float, chance: Random) -> Millis:
-    """How long to wait before the next try: what the vendor asked for (seconds), or 1, 2, 4 ... s, with 50 % jitter
-    so that contacts that failed together do not come back together; at most an hour."""
+    """How long a contact waits before its next try: what the vendor asked for (seconds), or 1, 2, 4 ... s, with 50 %
+    jitter so that contacts that failed together do not come back together; at most an hour."""
     wait = max(asked * SECOND, min(2**attempts, 3600) * SECOND)
     return int(min(wait * (1 + chance.random() / 2), _LONGEST_WAIT))
+
+
+def rest(postponed: int, error: Transient, chance: Random) -> Millis:
+    """How long an account is left alone: what it asked for, or 1, 2, 4 ... 30 s, and a little more; at most an hour.
+    `postponed`: rounds in a row of which nothing came."""
+    wait = max(error.retry_after, min(2 ** min(postponed, 5), PROBE_EVERY))
+    spread = 0.05 if error.reason == "rate_limited" else wait / 10
+    return int(min((wait + spread * chance.random()) * SECOND, _LONGEST_WAIT)) + 1
 
 
 class Pusher:
@@ -74,6 +85,10 @@ class Pusher:
         self._provisioned = False
         self._chance = chance or Random()  # noqa: S311  (jitter, no secret)
         self._postponed = 0  # rounds in a row of which nothing came
+        self._room: int | None = None  # items in a round while an account comes back
+        self._served = 0  # rounds that brought something
+        self._alone: dict[int, int] = {}  # person -> how many of those there were when the vendor gave it no answer
+        self._again_at: Millis = 0  # when the account may be tried again
         self._owed: Callable[[Connection], None] | None = None  # outcomes that could not be written down yet
 
     def run(self, stop: threading.Event, now: Callable[[], Millis]) -> None:
@@ -88,7 +103,8 @@ class Pusher:
                 busy = False
                 stop.wait(1)
             if not busy:
-                self.wake.wait(_IDLE)
+                left = (self._again_at - now()) / SECOND
+                self.wake.wait(min(_IDLE, left) if left > 0 else _IDLE)
         self.close()
 
     def step(self, now: Millis) -> int:
@@ -100,6 +116,9 @@ class Pusher:
         guard.mind(self.database, self.name, account, now, dry_run=self.config.dry_run)
         if account is not None and not self._may_push(account, now):
             return 0
+        waited = account is not None and account["retry_at"] > 0
+        if waited and not self._postponed and self._room is None:
+            self._room = 1  # another process met the outage
         if self.config.dry_run:
             return self._rehearse(now)
         try:
@@ -108,8 +127,9 @@ class Pusher:
                 return 0
             done = self._first(adapter, now) if self._first else 0
             done += self._push_contacts(adapter, now) + self._push_cues(adapter, now)
-            self._postponed = 0
-            if not done and self._idle:
+            if done:
+                self._answered(adapter.limits.batch, waited, now)
+            elif self._idle:
                 self._idle(adapter, now)
             return done
         except Unauthorized as error:
@@ -117,12 +137,27 @@ class Pusher:
         except (Misconfigured, ConfigurationError) as error:
             self._pause("misconfigured", error, now)
         except Transient as error:
-            wait = backoff(min(self._postponed, _PROBE), error.retry_after, self._chance)
-            self._postponed += 1
-            log.warning("push.postponed", destination=self.name, reason=error.reason, hint=error.message, wait_ms=wait)
-            with self.database.tx() as tx:
-                store.set_account(tx, self.name, now, retry_at=now + wait, message=error.message)
+            self._postpone(error, now)
         return 0
+
+    def _postpone(self, error: Transient, now: Millis) -> None:
+        wait = rest(self._postponed, error, self._chance)
+        self._postponed += 1
+        if is_out(error.reason):
+            self._room = 1
+        self._again_at = now + wait
+        log.warning("push.postponed", destination=self.name, reason=error.reason, hint=error.message, wait_ms=wait)
+        with self.database.tx() as tx:
+            store.set_account(tx, self.name, now, retry_at=now + wait, message=error.message)
+
+    def _answered(self, batch: int, waited: bool, now: Millis) -> None:
+        self._postponed = 0
+        self._served += 1
+        if self._room is not None:
+            self._room = self._room * _GROWTH if self._room * _GROWTH < batch else None
+        if waited:
+            with self.database.tx() as tx:
+                store.set_account(tx, self.name, now, retry_at=0, message="")
 
     def close(self) -> None:
         self._disconnect()
@@ -231,31 +266,41 @@ class Pusher:
 
     def _push_contacts(self, adapter: Destination, now: Millis) -> int:
         with self.database.read() as connection:
-            due = store.pending(connection, self.name, now, adapter.limits.batch)
+            due = store.pending(connection, self.name, now, self._room or adapter.limits.batch)
         if not due:
             return 0
         planned = {str(pending.profile_id): (pending, change(pending)) for pending in due}
         real = [planned_change for pending, planned_change in planned.values() if not is_noop(planned_change, pending)]
-        outcomes = {outcome.key: outcome for outcome in adapter.apply(real)} if real else {}
-        if self.config.lists:
+        outcomes, failure = _tried(adapter.apply, real)
+        if failure is None and self.config.lists:
             outcomes = self._update_lists(adapter, real, outcomes, now)
-        self._record_contacts(planned, outcomes, now)
+        self._record_contacts(planned, outcomes, failure, now)
+        if failure is not None:
+            raise failure
         return len(due)
 
     def _record_contacts(
-        self, planned: Mapping[str, tuple[Pending, Change]], outcomes: Mapping[str, Outcome], now: Millis
+        self,
+        planned: Mapping[str, tuple[Pending, Change]],
+        outcomes: Mapping[str, Outcome],
+        failure: Transient | None,
+        now: Millis,
     ) -> None:
         pushed, retries, given_up, gone, pushes, letters = [], [], [], [], [], []
+        broken = _is_broken_off(outcomes.values())
         for key, (pending, planned_change) in planned.items():
             outcome = outcomes.get(key) or _unsaid(key, is_noop(planned_change, pending))
             person = pending.profile_id
-            if outcome.status == "retry" and pending.attempts + 1 >= _ATTEMPTS:
+            counts = _counts(outcome, broken, failure)
+            if failure is not None and len(planned) == 1:
+                counts = self._is_stumbled_over(person)
+            if counts and pending.attempts + 1 >= _ATTEMPTS:
                 outcome = Outcome(key, "rejected", reason="too_many_tries", message=outcome.message)
             if outcome.status == "applied":
                 pushed.append({"person": person, "sent": pending.desired, "remote": outcome.remote_id})
             elif outcome.status == "retry":
-                due = now + backoff(pending.attempts, outcome.retry_after, self._chance)
-                retries.append({"person": person, "due": due, "unsure": unsure(pending)})
+                due = self._due(pending.attempts, outcome, failure, now)
+                retries.append({"person": person, "due": due, "charged": int(counts), "unsure": unsure(pending)})
             else:
                 given_up.append({"person": person, "sent": pending.desired})
                 if outcome.reason == "not_on_list":
@@ -296,20 +341,35 @@ class Pusher:
             known = store.list_ids(connection, self.name)
         for segment, memberships in by_segment.items():
             configured = self._configuration.segments.get(segment)
-            list_id = adapter.ensure_list(configured.name if configured else segment, known.get(segment))
-            if known.get(segment) != list_id:
-                with self.database.tx() as tx:
-                    store.keep_list_id(tx, self.name, segment, list_id)
-            for outcome in adapter.update_list(list_id, memberships):
-                if outcome.status != "applied":
-                    after[outcome.key] = outcome
+            try:
+                list_id = adapter.ensure_list(configured.name if configured else segment, known.get(segment))
+                if known.get(segment) != list_id:
+                    with self.database.tx() as tx:
+                        store.keep_list_id(tx, self.name, segment, list_id)
+                listed = adapter.update_list(list_id, memberships)
+            except Transient as error:  # the contacts themselves are done, and those of no list keep that
+                listed = [outcome_of(membership.key, error) for membership in memberships]
+            after |= {outcome.key: outcome for outcome in listed if outcome.status != "applied"}
         return after
+
+    def _is_stumbled_over(self, person: int) -> bool:
+        """True when others were answered since this contact, alone, was not: then the fault is not the account's."""
+        before = self._alone.get(person, self._served)
+        self._alone[person] = self._served
+        return before < self._served
+
+    def _due(self, attempts: int, outcome: Outcome, failure: Transient | None, now: Millis) -> Millis:
+        if failure is None:
+            return now + backoff(attempts, outcome.retry_after, self._chance)
+        # The account rests. Whoever was tried goes to the back of the queue, in no order: if it was one of them over
+        # which the vendor stumbles, the others get past it.
+        return now + int(self._chance.random() * rest(self._postponed, failure, self._chance))
 
     # --- cues --------------------------------------------------------------------------------------------------------
 
     def _push_cues(self, adapter: Destination, now: Millis) -> int:
         with self.database.read() as connection:
-            rows = store.pending_cues(connection, self.name, now, adapter.limits.batch)
+            rows = store.pending_cues(connection, self.name, now, self._room or adapter.limits.batch)
         if not rows:
             return 0
         cues, orphans = {}, []
@@ -327,15 +387,17 @@ class Pusher:
                 remote_id=row["remote_id"],
                 backfill=bool(row["backfill"]),
             )
-        outcomes = {outcome.key: outcome for outcome in adapter.send(list(cues.values()))} if cues else {}
+        outcomes, failure = _tried(adapter.send, list(cues.values()))
+        broken = _is_broken_off(outcomes.values())
         settled, retries, pushes, letters = [], [], [], []
         for row in rows:
             outcome = outcomes.get(row["key"]) or Outcome(row["key"], "skipped", reason="no_contact")
-            if outcome.status == "retry" and row["attempts"] + 1 >= _ATTEMPTS:
+            if _counts(outcome, broken, failure) and row["attempts"] + 1 >= _ATTEMPTS:
                 outcome = Outcome(row["key"], "rejected", reason="too_many_tries", message=outcome.message)
             if outcome.status == "retry":
-                due = now + backoff(row["attempts"], outcome.retry_after, self._chance)
-                retries.append({"id_": row["id"], "due": due})
+                due = self._due(row["attempts"], outcome, failure, now)
+                charged = int(_counts(outcome, broken, failure))
+                retries.append({"id_": row["id"], "due": due, "charged": charged})
             else:
                 settled.append({"id_": row["id"], "state_": _CUE_STATES[outcome.status]})
             data = _cue_data(row)
@@ -351,6 +413,8 @@ class Pusher:
             store.add_dead_letters(tx, letters)
 
         self._settle(write)
+        if failure is not None:
+            raise failure
         return len(rows)
 
     def _push_row(self, kind: str, person: int, outcome: Outcome, data: str, now: Millis) -> dict[str, Any]:
@@ -381,6 +445,42 @@ class Pusher:
             "at": now,
             "body": body,
         }
+
+
+K = TypeVar("K", bound=Keyed)
+
+
+def _tried(
+    send: Callable[[Sequence[K]], list[Outcome]], items: Sequence[K]
+) -> tuple[dict[str, Outcome], Transient | None]:
+    """The outcomes by key, and the failure when the account answered nobody. Raises what the vendor did not even look
+    at: nothing of that needs to be written down."""
+    if not items:
+        return {}, None
+    try:
+        outcomes = send(items)
+    except Transient as error:
+        if is_halt(error.reason):
+            raise
+        return {item.key: outcome_of(item.key, error) for item in items}, error
+    failed = [o for o in outcomes if o.status == "retry" and (is_halt(o.reason) or is_silence(o.reason))]
+    failure = None
+    if failed and len(failed) == len(outcomes):
+        longest = max(failed, key=lambda outcome: outcome.retry_after)
+        failure = Transient(longest.message, retry_after=longest.retry_after, reason=longest.reason)
+    return {outcome.key: outcome for outcome in outcomes}, failure
+
+
+def _is_broken_off(outcomes: Iterable[Outcome]) -> bool:
+    """True when the account refused to go on half way."""
+    return any(outcome.status == "retry" and is_halt(outcome.reason) for outcome in outcomes)
+
+
+def _counts(outcome: Outcome, broken: bool, failure: Transient | None) -> bool:
+    """True when a failed try counts against the item. No outage, however long, drives an item to dead letters."""
+    if outcome.status != "retry" or failure is not None or is_halt(outcome.reason):
+        return False
+    return not (broken and is_silence(outcome.reason))
 
 
 _CUE_STATES = {"applied": "sent", "skipped": "skipped", "rejected": "dead"}

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import orjson
-from sqlalchemy import Connection, RowMapping, bindparam, case, delete, func, insert, select, text, update
+from sqlalchemy import Connection, RowMapping, bindparam, case, delete, exists, func, insert, select, text, update
 from sqlalchemy.dialects.sqlite import insert as upsert
 
 from connector.clock import Millis
@@ -171,7 +171,12 @@ _PUSHED = (
 _RETRY = (
     update(sync_state)
     .where(sync_state.c.destination == bindparam("destination_"), sync_state.c.profile_id == bindparam("person"))
-    .values(attempts=sync_state.c.attempts + 1, due_at=bindparam("due"), pushed=bindparam("unsure"), pending=1)
+    .values(
+        attempts=sync_state.c.attempts + bindparam("charged"),
+        due_at=bindparam("due"),
+        pushed=bindparam("unsure"),
+        pending=1,
+    )
 )
 _GIVE_UP = (
     update(sync_state)
@@ -207,7 +212,8 @@ def record_pushed(tx: Connection, destination: str, rows: Sequence[Row]) -> None
 
 
 def record_retry(tx: Connection, destination: str, rows: Sequence[Row]) -> None:
-    """Rows are {person, due, unsure (the pushed state as far as it is still known, see plan.unsure)}."""
+    """Rows are {person, due, charged (1 when the failed try counts against the contact), unsure (the pushed state as
+    far as it is still known, see plan.unsure)}."""
     if rows:
         tx.execute(_RETRY, [{"destination_": destination, **row} for row in rows])
 
@@ -324,9 +330,7 @@ def unpushed(connection: Connection, destination: str, after: int, limit: int) -
     """Profile -> what a destination should show of it, of those of whom nothing was pushed; by id, from `after` on."""
     query = (
         select(sync_state.c.profile_id, sync_state.c.desired)
-        .where(
-            sync_state.c.destination == destination, sync_state.c.profile_id > after, sync_state.c.pushed.is_(None)
-        )
+        .where(sync_state.c.destination == destination, sync_state.c.profile_id > after, sync_state.c.pushed.is_(None))
         .order_by(sync_state.c.profile_id)
         .limit(limit)
     )
@@ -397,6 +401,7 @@ def add_dead_letters(tx: Connection, rows: Sequence[Row]) -> None:
 # --- cues ------------------------------------------------------------------------------------------------------------
 
 _CUE = upsert(cue).on_conflict_do_nothing()
+_earlier = cue.alias("earlier")
 _CUES = (
     select(
         cue.c.id,
@@ -420,13 +425,21 @@ _CUES = (
         cue.c.state == "pending",
         cue.c.due_at <= bindparam("now_"),
         sync_state.c.pending == 0,  # a flow that starts must find the contact as it should be
+        ~exists().where(  # one after the other, or a later one overtakes
+            _earlier.c.profile_id == cue.c.profile_id,
+            _earlier.c.destination == cue.c.destination,
+            _earlier.c.state == "pending",
+            _earlier.c.id < cue.c.id,
+        ),
     )
     .order_by(cue.c.due_at, cue.c.id)
     .limit(bindparam("limit_"))
 )
 _SETTLE_CUE = update(cue).where(cue.c.id == bindparam("id_")).values(state=bindparam("state_"))
 _RETRY_CUE = (
-    update(cue).where(cue.c.id == bindparam("id_")).values(attempts=cue.c.attempts + 1, due_at=bindparam("due"))
+    update(cue)
+    .where(cue.c.id == bindparam("id_"))
+    .values(attempts=cue.c.attempts + bindparam("charged"), due_at=bindparam("due"))
 )
 
 
@@ -437,7 +450,7 @@ def add_cues(tx: Connection, rows: Sequence[Row]) -> None:
 
 
 def pending_cues(connection: Connection, destination: str, now: Millis, limit: int) -> list[RowMapping]:
-    """Cues whose contact is up to date, oldest first, with the contact's pushed state."""
+    """The oldest cue of each contact that is up to date, oldest first, with the contact's pushed state."""
     rows = connection.execute(_CUES, {"destination_": destination, "now_": now, "limit_": limit})
     return [row._mapping for row in rows]
 
@@ -449,7 +462,7 @@ def settle_cues(tx: Connection, rows: Sequence[Row]) -> None:
 
 
 def retry_cues(tx: Connection, rows: Sequence[Row]) -> None:
-    """Rows are {id_, due}."""
+    """Rows are {id_, due, charged}, as in record_retry."""
     if rows:
         tx.execute(_RETRY_CUE, rows)
 
@@ -584,17 +597,15 @@ def reopen(tx: Connection, destination: str, now: Millis) -> None:
         held = decide_for_many(tx, destination, now)
         again = {"pending": 1, "due_at": now, "attempts": 0, "bulk": 1, "held": held}
         tx.execute(update(sync_state).where(*unlike).values(**again))
-    try_account(tx, destination, now)
+    here = (account.c.destination == destination, account.c.state != "paused")
+    tx.execute(update(account).where(*here).values(state="active", message="", retry_at=0, updated_at=now))
 
 
 def try_account(tx: Connection, destination: str, now: Millis) -> None:
-    """An account that was stopped by a fault of ours or by its credentials is tried again; one that a person paused
-    stays paused."""
-    tx.execute(
-        update(account)
-        .where(account.c.destination == destination, account.c.state != "paused")
-        .values(state="active", message="", retry_at=0, updated_at=now)
-    )
+    """An account that was stopped by a fault of ours or by its credentials is tried again. One that a person paused
+    stays paused, and what a vendor asked us to wait is waited."""
+    here = (account.c.destination == destination, account.c.state.not_in(("paused", "active")))
+    tx.execute(update(account).where(*here).values(state="active", message="", retry_at=0, updated_at=now))
 
 
 def relist(tx: Connection, destination: str, now: Millis) -> None:

@@ -232,13 +232,13 @@ def test_an_outage_is_waited_out_with_growing_pauses(synced: Synced, kind: str) 
 
 
 def test_one_contact_that_fails_waits_alone_and_longer_each_time(synced: Synced) -> None:
-    synced.configure("klaviyo")
+    synced.configure("hubspot")
     synced.deliver(order())
     synced.push()
     waits = []
     synced.deliver(order(1002))
     for _ in range(5):
-        synced.klaviyo.faults.answer(503, {}, {"Retry-After": "5"}, match="profile-import")
+        synced.hubspot.faults.answer(423, {"message": "locked"}, {"Retry-After": "5"}, match="PATCH .*/contacts/")
         synced.push()
         [(due, attempts)] = synced.rows("SELECT due_at, attempts FROM sync_state")
         waits.append(due - synced.shop.time)
