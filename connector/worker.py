@@ -19,6 +19,7 @@ from connector.pipeline import Pipeline
 from connector.ports import Rec
 from connector.privacy.contacts import Eraser
 from connector.privacy.work import PrivacyWork
+from connector.quality.silence import SilenceAlarm
 from connector.segments import store as segment_store
 from connector.services import Services
 from connector.sync.nightly import Nightly
@@ -50,6 +51,7 @@ class Worker:
         self._taken: Rec | None = None  # the first record of the batch under way
         self.jobs = Jobs(services.database)
         self.housekeeping = Housekeeping(services)
+        self.alarm = SilenceAlarm(services.database)
         self.privacy = PrivacyWork(services.database, services.inbox)
         self.pipeline: Pipeline
 
@@ -89,6 +91,7 @@ class Worker:
             self._wake()
             done += 1
         self.housekeeping.step(self.now())
+        self.alarm.step(self.pipeline.configuration.sources, self.now())
         return done
 
     def stop(self) -> None:

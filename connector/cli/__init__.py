@@ -2,7 +2,19 @@
 
 import click
 
-from connector.cli import configuration, destinations, keys, privacy, replaying, running, standing, verifying
+from connector.cli import (
+    approving,
+    configuration,
+    destinations,
+    keys,
+    privacy,
+    quality,
+    replaying,
+    running,
+    sources,
+    standing,
+    verifying,
+)
 from connector.cli.commands import Commands
 
 
@@ -22,6 +34,7 @@ for command in (
     configuration.export,
     standing.status,
     standing.doctor,
+    sources.source,
     destinations.destination,
     verifying.verify,
     privacy.privacy,
@@ -31,3 +44,8 @@ for command in (
     replaying.replay,
 ):
     main.add_command(command)
+
+for command in (approving.plan, approving.approve, approving.new_account):
+    destinations.destination.add_command(command)
+
+sources.source.add_command(quality.source_quality)

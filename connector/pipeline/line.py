@@ -21,6 +21,7 @@ from connector.pipeline.traits import compute_traits
 from connector.ports import Rec, Source
 from connector.privacy import requests as privacy
 from connector.profiles import store, traits
+from connector.quality.drift import ShapeWatch
 from connector.segments import store as segment_store
 from connector.segments.evaluate import RuleSet
 from connector.storage import counters
@@ -40,6 +41,7 @@ class Pipeline:
         self.filling: Mapping[str, int] = {}
         self._sources = sources
         self._zone = ZoneInfo(configuration.store.timezone)
+        self._shapes = ShapeWatch()
         self._decisions = Decisions(configuration, ruleset)
 
     def handle(self, tx: Connection, records: Sequence[Rec], now: Millis) -> None:
@@ -47,6 +49,7 @@ class Pipeline:
         goes to dead letters; anything else that fails raises, and then nothing is written."""
         fresh = deliveries.fresh(tx, records, now)
         meant, letters, counts = understand(fresh, self.configuration, self._sources)
+        self._shapes.look(tx, (one.delivery for one in meant), now)
         for lawful, some in groupby(meant, lambda one: one.normalised.privacy is not None):
             if lawful:
                 for one in some:
@@ -92,11 +95,13 @@ class Pipeline:
         self._decisions.decide(tx, persons, batch, self.filling, now)
         store.add_changes(tx, batch.changes)
 
-    def resync(self, tx: Connection, people: Iterable[int], now: Millis) -> None:
-        """Bring the desired states of these people up to date, after a rule or the configuration changed; no cues."""
+    def resync(self, tx: Connection, people: Iterable[int], now: Millis, *, filled: str = "") -> None:
+        """Bring the desired states of these people up to date, after a rule or the configuration changed. No cue starts
+        anything; who was moved by the filling of the segment `filled` is recorded where that is wanted."""
         persons = store.load(tx, people)
         rows = segment_store.load_memberships(tx, list(persons))
         segments = {
             person: [segment for segment, row in rows.get(person, {}).items() if row.matched] for person in persons
         }
         self._decisions.want(tx, persons, segments, now, bulk=persons)
+        self._decisions.tell_filled(tx, persons, segments, filled, now)

@@ -10,7 +10,9 @@ from connector.errors import UnprocessableEvent
 from connector.inbox import deliveries
 from connector.pipeline.batch import Meant
 from connector.ports import Rec, Source
+from connector.quality.store import FAULTS, GOOD
 from connector.sources import readback
+from connector.sources.noticed import noticing
 
 log = structlog.get_logger("pipeline")
 
@@ -24,12 +26,16 @@ def understand(
         counts[("deliveries", f"{record.source}/{record.topic}")] += 1
         delivery = deliveries.delivery(record)
         try:
-            normalised = _normalised(delivery, configuration, sources)
+            with noticing() as faults:
+                normalised = _normalised(delivery, configuration, sources)
         except UnprocessableEvent as error:
             letters.append((record, error))
             counts[("dead_letters", error.reason)] += 1
             log.warning("delivery.unprocessable", delivery=delivery.id, topic=delivery.topic, reason=error.reason)
             continue
+        counts[(GOOD, record.source)] += 1
+        for fault in set(faults):
+            counts[(FAULTS, f"{record.source}/{fault}")] += 1
         if normalised.skipped:
             counts[("skipped", f"{record.source}/{normalised.skipped}")] += 1
         meant.append(Meant(delivery, normalised))

@@ -3,6 +3,8 @@
 import re
 from functools import lru_cache
 
+from connector.sources.noticed import notice
+
 # The everyday address: dot-atom, a host name with a dot. What does not fit may still be valid and is looked at closely.
 _PLAIN_EMAIL = re.compile(
     r"[a-z0-9!#$%&'*+/=?^_`{|}~-]+(?:\.[a-z0-9!#$%&'*+/=?^_`{|}~-]+)*"
@@ -17,11 +19,13 @@ def read_email(text: str | None) -> str | None:
     if not text:
         return None
     address = text.strip().lower()
-    if not 5 < len(address) <= 254 or not 0 < address.find("@") <= 64:
-        return None
-    if _PLAIN_EMAIL.fullmatch(address):
-        return address
-    return _odd_email(address)
+    if 5 < len(address) <= 254 and 0 < address.find("@") <= 64:
+        if _PLAIN_EMAIL.fullmatch(address):
+            return address
+        if odd := _odd_email(address):
+            return odd
+    notice("bad_email")
+    return None
 
 
 @lru_cache(maxsize=1024)
@@ -36,12 +40,16 @@ def _odd_email(address: str) -> str | None:
 
 def read_phone(text: str | None, country: str | None = None) -> str | None:
     """The number in E.164, or None. `country` (ISO 3166 alpha-2) completes a number written as at home."""
-    if not text or len(text) > 40:
+    if not text:
         return None
-    digits = text.translate(_PUNCTUATION)
-    if _E164.fullmatch(digits):
-        return digits
-    return _national_phone(text, country.upper()) if country and len(country) == 2 else None
+    if len(text) <= 40:
+        digits = text.translate(_PUNCTUATION)
+        if _E164.fullmatch(digits):
+            return digits
+        if country and len(country) == 2 and (number := _national_phone(text, country.upper())):
+            return number
+    notice("bad_phone")
+    return None
 
 
 @lru_cache(maxsize=1024)

@@ -350,6 +350,28 @@ verification = Table(
     Index("verification_at", "at"),
 )
 
+# --- quality ---------------------------------------------------------------------------------------------------------
+
+shape = Table(
+    "shape",
+    metadata,
+    # What stands where in the deliveries of a topic, as far as it was looked at.
+    Column("source", Text, primary_key=True),
+    Column("topic", Text, primary_key=True),
+    Column("path", Text, primary_key=True),
+    Column("type", Text, primary_key=True),
+    Column("state", Text, nullable=False),  # known | notice (new, and nobody has read of it)
+    Column("delivery_id", Text, nullable=False),  # the first one that had it
+    Column("first_at", BigInteger, nullable=False),
+    Index(
+        "shape_notice",
+        "source",
+        sqlite_where=text("state = 'notice'"),
+        postgresql_where=text("state = 'notice'"),
+    ),
+    sqlite_with_rowid=False,
+)
+
 # --- privacy ---------------------------------------------------------------------------------------------------------
 
 privacy_request = Table(

@@ -13,6 +13,8 @@ from sqlalchemy import Connection
 from sqlalchemy.exc import SQLAlchemyError
 
 from connector.clock import SECOND, Millis
+from connector.quality.silence import silent
+from connector.quality.store import FAULTS, heard
 from connector.reporting import backlog, dead_letters, destinations, segments
 from connector.reporting.counts import counts
 from connector.reporting.sources import ACCEPTED, REJECTED
@@ -39,6 +41,7 @@ _COUNTERS: dict[str, tuple[str, str, tuple[str, ...]]] = {
     "deliveries": ("storecue_deliveries_processed", "Deliveries worked off, each once.", ("source", "topic")),
     "skipped": ("storecue_deliveries_skipped", "Deliveries that mean nothing to us.", ("source", "reason")),
     "dead_letters": ("storecue_dead_letters", "Deliveries that went to dead letters.", ("reason",)),
+    FAULTS: ("storecue_delivery_faults", "Noticed in deliveries that counted all the same.", ("source", "fault")),
     "pushes": ("storecue_pushes", "Items sent to vendors.", ("destination", "status")),
 }
 
@@ -136,8 +139,11 @@ class _Shared:
             counted = counts(state, *_COUNTERS)
             waiting, cues = destinations.pending(state), destinations.pending_cues(state)
             accounts = destinations.accounts(state)
+            waits = {name: destinations.held(state, row, name) for name, row in accounts.items()}
+            held = {name: row["contacts"] for name, row in waits.items() if row is not None}
             letters = dead_letters.by_reason(state)
             members = self._count_members(state, now)
+            good = heard(state)
         yield from _counter_families(counted)
         yield _gauge("storecue_lag", "Deliveries that wait to be processed.", (), [((), sum(p.lag for p in parts))])
         age = 0.0 if oldest is None else max(0, now - oldest) / SECOND
@@ -147,6 +153,18 @@ class _Shared:
             "Dead letters that nobody has dealt with.",
             ("kind", "reason"),
             letters.items(),
+        )
+        yield _gauge(
+            "storecue_source_last_good_seconds",
+            "How long ago the last good delivery of a source was worked off.",
+            ("source",),
+            [((name,), max(0, now - good[name]) / SECOND) for name in names.sources if name in good],
+        )
+        yield _gauge(
+            "storecue_source_silent",
+            "1 when a source has been silent for longer than its silent_after.",
+            ("source",),
+            [((name,), int(silent(one, good.get(name), now))) for name, one in names.sources.items()],
         )
         yield _gauge(
             "storecue_destination_pending",
@@ -174,6 +192,12 @@ class _Shared:
             "1 while a destination is pushed to, 0 while it is paused or locked out.",
             ("destination",),
             [((name,), int(accounts.get(name, {}).get("state", "active") == "active")) for name in names.destinations],
+        )
+        yield _gauge(
+            "storecue_destination_held",
+            "Contacts that wait until somebody approves a change to too many.",
+            ("destination",),
+            [((name,), held.get(name, 0)) for name in names.destinations],
         )
         yield _gauge(
             "storecue_segment_members",

@@ -7,6 +7,7 @@ from connector.web.api.destinations import destinations
 from connector.web.api.privacy import privacy
 from connector.web.api.profiles import profiles
 from connector.web.api.pushes import pushes
+from connector.web.api.quality import quality
 from connector.web.api.routes import Noun
 from connector.web.api.segments import segments
 from connector.web.api.sources import sources
@@ -17,6 +18,7 @@ NOUNS: tuple[Noun, ...] = (
     profiles,
     segments,
     sources,
+    quality,
     destinations,
     deliveries,
     pushes,
