@@ -10,7 +10,15 @@ from connector.config.field_types import FIELD_TYPES
 from connector.config.schema import configuration_from
 from connector.config.sealing import sealed
 from connector.config.yaml_file import parse
-from connector.domain import Configuration, DestinationConfig, FieldConfig, SegmentConfig, SourceConfig, StoreInfo
+from connector.domain import (
+    Configuration,
+    DestinationConfig,
+    FieldConfig,
+    SegmentConfig,
+    SourceConfig,
+    StoreInfo,
+    VerifyConfig,
+)
 
 EXAMPLE = Path(__file__).parent / "storecue.yaml"
 
@@ -63,6 +71,7 @@ def configurations(draw):
             lists=draw(st.booleans()),
             events=draw(st.booleans()),
             create_contacts=draw(st.sampled_from(["always", "consented", "never"])),
+            verify=draw(st.none() | st.builds(VerifyConfig, st.integers(1, 10_000), st.booleans())),
             options={"revision": draw(names)} if kind == "klaviyo" and draw(st.booleans()) else {},
         )
 

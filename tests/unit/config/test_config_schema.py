@@ -7,7 +7,7 @@ import pytest
 from connector.config.kinds import known_kinds
 from connector.config.schema import configuration_from
 from connector.config.yaml_file import Document, InvalidConfiguration, parse
-from connector.domain import DestinationConfig, FieldConfig, SegmentConfig, SourceConfig, StoreInfo
+from connector.domain import DestinationConfig, FieldConfig, SegmentConfig, SourceConfig, StoreInfo, VerifyConfig
 
 EXAMPLE = Path(__file__).parent / "storecue.yaml"
 
@@ -82,6 +82,7 @@ def test_everything_a_destination_takes(kinds):
         events: true
         create_contacts: consented
         options: {revision: 2026-10-15}
+        verify: {sample: 50, repair: false}
     fields:
       consent: {from: consent.email}
       bought: {from: traits.first_order_at, type: date, label: First bought}
@@ -102,6 +103,7 @@ def test_everything_a_destination_takes(kinds):
         events=True,
         create_contacts="consented",
         options={"revision": "2026-10-15"},
+        verify=VerifyConfig(50, False),
     )
     assert [(field.type, field.label) for field in configuration.fields.values()] == [
         ("text", "Consent"),
@@ -109,6 +111,36 @@ def test_everything_a_destination_takes(kinds):
         ("text", "Note"),
     ]
     assert configuration.segments["vip"].name == "vip"
+
+
+@pytest.mark.parametrize(
+    ("written", "meant"),
+    [
+        ("false", None),
+        ("true", VerifyConfig(200, True)),
+        ("{}", VerifyConfig(200, True)),
+        ("{sample: 1000}", VerifyConfig(1000, True)),
+        ("{repair: false}", VerifyConfig(200, False)),
+    ],
+)
+def test_how_a_destination_is_verified(kinds, written, meant):
+    text = f"version: 1\ndestinations:\n  k: {{kind: klaviyo, credentials: {{api_key: x}}, verify: {written}}}"
+    assert configuration_from(parse(text), kinds).destinations["k"].verify == meant
+
+
+@pytest.mark.parametrize(
+    ("written", "message"),
+    [
+        ("nightly", "/verify: is a text; write {sample: 200, repair: true}, or false for never"),
+        ("{sample: 0}", "/verify/sample: must be a whole number from 1 to 10000"),
+        ("{sample: true}", "/verify/sample: must be a whole number from 1 to 10000"),
+        ("{repair: 1}", "/verify/repair: is a number; write true or false"),
+        ("{smaple: 1}", '/verify/smaple: is not known here; did you mean "sample"?'),
+    ],
+)
+def test_what_verify_may_not_be(kinds, written, message):
+    text = f"version: 1\ndestinations:\n  k: {{kind: klaviyo, credentials: {{api_key: x}}, verify: {written}}}"
+    assert errors_of(text, kinds)[-1].endswith(f"/destinations/k{message}")
 
 
 def test_options_are_passed_on_as_texts(kinds):
