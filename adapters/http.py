@@ -134,7 +134,8 @@ def count_option(settings: Settings, name: str, default: int) -> int:
 @dataclass(frozen=True, slots=True)
 class Vendor:
     """How one vendor is spoken to. `judge` turns an answer that is no success, and epoch seconds, into the error.
-    `spent` gives the seconds to wait because the answer's own counters say that nothing is left; 0 mostly."""
+    `spent` gives the seconds to wait because the answer's own counters say that nothing is left; 0 mostly. `lingers`:
+    seconds in which a call that timed out here may still count there as one at a time."""
 
     name: str
     address: str
@@ -144,6 +145,7 @@ class Vendor:
     concurrency: int
     windows: Mapping[str, Sequence[Window]]
     spent: Callable[[Answer, float], float] = lambda answer, now: 0.0
+    lingers: float = 0.0
 
 
 class Http:
@@ -259,6 +261,8 @@ class Http:
         except Unreached as error:
             raise Transient(f"{name} cannot be reached ({error})", reason="unreachable") from None
         except Unanswered as error:
+            if error.timed_out and self._vendor.lingers > 0:
+                self._limiter.linger(self._vendor.lingers)
             if not repeatable:
                 raise Rejected(f"{name} did not answer ({error})", reason="unknown_result") from None
             wait = _AFTER_TIMEOUT if error.timed_out else 0.0

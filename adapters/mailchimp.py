@@ -58,6 +58,7 @@ _SINGLES = 40
 _TAG_CALLS = 4
 """Tags go by their ids, 500 members in a call, while that takes no more calls than a second batch with its looks."""
 
+_CALL_SECONDS = 120.0  # that long a call may keep its connection there, though it timed out here
 _LONGEST_BATCH = 900.0  # seconds: then it is not waited for any more
 _OPT_IN_SECONDS = 3600.0
 _BATCH_NOTE = "batch "
@@ -106,7 +107,10 @@ class Mailchimp:
         basic = b64encode(f"storecue:{key}".encode()).decode()
         headers = {"Authorization": f"Basic {basic}", "Content-Type": "application/json"}
         address = f"https://{center[1] if center else 'us1'}.api.mailchimp.com"
-        vendor = Vendor("Mailchimp", address, headers, (key, basic), judged, self.limits.concurrency, {})
+        lingers = max(0.0, _CALL_SECONDS - settings.read_timeout)
+        vendor = Vendor(
+            "Mailchimp", address, headers, (key, basic), judged, self.limits.concurrency, {}, lingers=lingers
+        )
         self._http = Http(vendor, settings, clock)
         self._clock = clock
         self._list = f"/3.0/lists/{settings.list_id}"

@@ -65,6 +65,8 @@ class Limiter:
         self._gate = threading.BoundedSemaphore(concurrency)
         self._windows = windows
         self._families: dict[str, _Family] = {}
+        self._concurrency = concurrency
+        self._lingering: list[float] = []
 
     @contextmanager
     def slot(self, family: str) -> Iterator[None]:
@@ -87,6 +89,19 @@ class Limiter:
             entry = self._family(family)
             entry.blocked_until = max(entry.blocked_until, self._clock.monotonic() + seconds)
 
+    def linger(self, seconds: float) -> None:
+        """One call fewer at a time for so long: one that timed out here may still be under way at the vendor."""
+        with self._lock:
+            self._lingering.append(self._clock.monotonic() + seconds)
+
+    def _crowded(self, now: float) -> float:
+        """Seconds until there may be room beside the calls that linger at the vendor."""
+        self._lingering = [until for until in self._lingering if until > now]
+        in_flight = sum(family.in_flight for family in self._families.values())
+        if not self._lingering or in_flight + len(self._lingering) < self._concurrency:
+            return 0.0
+        return _LOOK_AGAIN if in_flight else min(self._lingering) - now
+
     def _family(self, name: str) -> _Family:
         if name not in self._families:
             self._families[name] = _Family(self._windows.get(name, ()))
@@ -98,7 +113,7 @@ class Limiter:
             with self._lock:
                 entry = self._family(family)
                 now = self._clock.monotonic()
-                wait = entry.wait(now)
+                wait = max(entry.wait(now), self._crowded(now))
                 if wait <= 0:
                     entry.in_flight += 1
                     return entry

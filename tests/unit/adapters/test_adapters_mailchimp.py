@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 
 from adapters.destination import Change, FieldSpec, Settings
 from adapters.errors import DeliveryError, Misconfigured
-from adapters.mailchimp import Mailchimp, subscriber_hash
-from adapters.mailchimp_fields import MergeField, cut_value, field_label, find_field, new_tag
+from adapters.mailchimp import Mailchimp
+from adapters.mailchimp_fields import MergeField, cut_value, field_label, find_field, match_fields, new_tag
+from adapters.mailchimp_members import subscriber_hash
 
 KEY = "0123456789abcdef-us21"
 API = "https://us21.api.mailchimp.com/3.0"
@@ -56,10 +57,41 @@ def test_a_relabelled_field_is_known_by_the_tag_only_we_would_give() -> None:
     assert find_field("country", [MergeField("COUNTRY", "Land der Geburt", "text")]) is None
 
 
-def test_reserved_and_taken_tags_are_avoided() -> None:
-    assert new_tag("email", set()) != "EMAIL"
+@given(st.lists(names, unique=True, min_size=1, max_size=20), labels, st.data())
+def test_the_map_follows_ids_whatever_labels_and_tags_say(fields: list[str], label: str, data: st.DataObject) -> None:
+    there = [
+        MergeField(f"T{n}", data.draw(st.sampled_from([*fields, label])), "text", n + 1) for n in range(len(fields))
+    ]
+    known = {name: n + 1 for n, name in enumerate(fields)}
+    assert {name: field.id for name, field in match_fields(fields, there, known).items()} == known
+    kept = data.draw(st.sets(st.sampled_from(fields)))
+    part = {name: known[name] for name in kept}
+    found = match_fields(fields, there, part)
+    assert all(found[name].id == known[name] for name in kept)
+    assert len({field.id for field in found.values()}) == len(found)  # no merge field holds two of ours
+
+
+def test_a_field_that_was_deleted_there_is_not_found_under_its_old_id() -> None:
+    assert match_fields(["ltv"], [MergeField("OTHER", "Other", "text", 8)], {"ltv": 7}) == {}
+
+
+@pytest.mark.parametrize(
+    "name", ["email", "date", "list", "fname", "lname", "address", "phone", "birthday", "merge3", "if", "unsub", "ip"]
+)
+def test_reserved_tags_are_given_to_no_field(name: str) -> None:
+    tag = new_tag(name, set())
+    assert tag != name.upper()
+    assert re.fullmatch(r"[A-Z0-9_]{1,10}", tag)
+
+
+def test_taken_tags_are_avoided() -> None:
     assert new_tag("ltv", {"LTV"}) != "LTV"
     assert new_tag("ltv", set()) == "LTV"
+    long = ["average_order_value", "average_order_value_2025", "average_order_value_2026"]
+    tags: set[str] = set()
+    for name in long:  # all would be AVERAGE_OR
+        tags.add(new_tag(name, tags))
+    assert len(tags) == 3
 
 
 @given(st.text(max_size=400))
@@ -86,6 +118,8 @@ def test_the_subscriber_hash_is_of_the_lower_case_address() -> None:
         (Settings({"api_key": KEY}), "list_id"),
         (Settings({"api_key": KEY}, list_id="../../x"), "list_id"),
         (Settings({}, list_id="a1b2c3"), "api_key"),
+        (Settings({"api_key": KEY}, list_id="a1b2c3", options={"long_texts": "maybe"}), "refuse or cut"),
+        (Settings({"api_key": KEY}, list_id="a1b2c3", options={"merge_field_slots": "0"}), "merge_field_slots"),
     ],
 )
 def test_settings_that_cannot_work_say_what_would(settings: Settings, says: str, clock: Any) -> None:

@@ -21,13 +21,15 @@ def fake(clock: Any) -> Iterator[FakeMailchimp]:
         yield vendor
 
 
-def opened(fake: FakeMailchimp, clock: Any, notes: MutableMapping[str, str] | None = None, **options: str) -> Mailchimp:
+def opened(
+    fake: FakeMailchimp, clock: Any, notes: MutableMapping[str, str] | None = None, read_timeout: float = 30.0
+) -> Mailchimp:
     settings = Settings(
         {"api_key": "abc-us21"},
         base_url=fake.url,
         allow_insecure=True,
         list_id="a1b2c3d4e5",
-        options=options,
+        read_timeout=read_timeout,
         jobs={} if notes is None else notes,
     )
     return Mailchimp(settings, clock)
@@ -180,7 +182,7 @@ def test_each_member_of_a_batch_has_an_outcome_of_its_own(fake: FakeMailchimp, c
     fake.bounce("p2@example.com")
     adapter.forget("p3@example.com")
     fake.delete_merge_field(next(tag for tag, held in fake.merge_fields().items() if held["name"] == "Note"))
-    asked = {0: {"subscribed": True}, 1: {"create": False}, 4: {"fields": {"note": "tents"}}}
+    asked: dict[int, dict[str, Any]] = {0: {"subscribed": True}, 1: {"create": False}, 4: {"fields": {"note": "tents"}}}
     outcomes = adapter.apply([change(n, **asked.get(n, {})) for n in range(60)])
     expected = {f"k{n}": ("applied", "") for n in range(60)}
     expected |= {"k0": ("skipped", "compliance_state"), "k1": ("skipped", "not_on_list")}
@@ -242,4 +244,23 @@ def test_a_double_opt_in_that_is_switched_on_later_is_noticed_within_the_hour(fa
     fake.confirm("p2@example.com")
     adapter.apply([change(2, subscribed=True, fields={"total_spent": 9})])
     assert fake.contacts()["p2@example.com"]["status"] == "subscribed"
+    adapter.close()
+
+
+def test_a_call_that_timed_out_keeps_its_connection_for_two_minutes(fake: FakeMailchimp, clock: Any) -> None:
+    adapter = opened(fake, clock, read_timeout=0.2)
+    fake.faults.latency = 0.6
+    outcomes = adapter.apply([change(n, fields={}) for n in range(30)])
+    assert {status for status, _ in told(outcomes).values()} == {"retry"}
+    assert len(fake.requests) <= 8
+    fake.faults.latency = 0.0
+    before = len(fake.requests)
+    for _ in range(3):  # all eight may still be open there: not one more is tried
+        clock.sleep(35)
+        with pytest.raises(Transient):
+            adapter.apply([change(99, fields={})])
+    assert len(fake.requests) == before
+    clock.sleep(35)
+    assert told(adapter.apply([change(99, fields={})])) == {"k99": ("applied", "")}
+    assert 429 not in fake.counts()
     adapter.close()

@@ -95,6 +95,25 @@ def test_a_short_wait_is_slept_and_a_long_one_goes_to_the_caller() -> None:
     assert (caught.value.retry_after, caught.value.reason, clock.at) == (60.0, "rate_limited", 1_002.0)
 
 
+def test_a_call_that_lingers_at_the_vendor_takes_the_place_of_another() -> None:
+    clock = Clock()
+    limiter = Limiter(clock, 3, {})
+    limiter.linger(90.0)
+    limiter.linger(100.0)
+    with limiter.slot("one"):  # the third place
+        pass
+    limiter.linger(110.0)
+    with pytest.raises(Transient) as caught, limiter.slot("another"):
+        pass
+    assert caught.value.retry_after == 90.0
+    clock.at += 90.0
+    with limiter.slot("another"):
+        pass
+    clock.at += 20.0
+    with limiter.slot("one"), limiter.slot("two"), limiter.slot("three"):
+        pass
+
+
 def test_waiting_for_the_wait_the_limiter_named_is_enough() -> None:
     clock = Clock()
     limiter = Limiter(clock, 4, {"family": [Window(5, 30.0)]})
