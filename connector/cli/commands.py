@@ -37,6 +37,11 @@ def file_option(command: Callable[..., None]) -> Callable[..., None]:
     return click.option("--config", "file", type=kind, default="storecue.yaml", show_default=True)(command)
 
 
+def approved_option(command: Callable[..., None]) -> Callable[..., None]:
+    help_ = "Approve what this configuration changes at the destinations, however much it is."
+    return click.option("--yes", "approved", is_flag=True, help=help_)(command)
+
+
 def settings_of(**overrides: Any) -> "Settings":
     """This process's settings, with its logging set up."""
     from connector.config.settings import Settings

@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING
 import click
 
 from connector import clock
-from connector.cli.commands import data_option, file_option, read_file, services_at
+from connector.cli.commands import approved_option, data_option, file_option, read_file, services_at
 from connector.errors import ConnectorError
 
 if TYPE_CHECKING:
+    from connector.config.plan import ConfigChange
     from connector.domain import Configuration
     from connector.services import Services
 
@@ -30,23 +31,45 @@ def plan(file: Path, data_dir: Path | None) -> None:
 
 @click.command()
 @file_option
+@approved_option
 @data_option
-def apply(file: Path, data_dir: Path | None) -> None:
+def apply(file: Path, approved: bool, data_dir: Path | None) -> None:
     """Make storecue.yaml the configuration in force. Running processes take it up within a second."""
-    apply_file(data_dir, file)
+    apply_file(data_dir, file, approved=approved)
 
 
-def apply_file(data_dir: Path | None, file: Path) -> None:
+def apply_file(data_dir: Path | None, file: Path, *, approved: bool) -> None:
     from connector.config import store
     from connector.config.plan import render
 
     wanted = read_file(file)
     with services_at(data_dir) as services:
-        changes = store.apply(services.database, services.vault, wanted, clock.now())
+        changes = store.apply(services.database, services.vault, wanted, clock.now(), approved=approved)
         click.echo(render(changes))
         if changes:
             click.echo(f"Applied as version {services.configuration().version}.")
+        if not approved:
+            _foretell_holds(services, changes)
         warn_of_secrets(services, wanted)
+
+
+def _foretell_holds(services: "Services", changes: "list[ConfigChange]") -> None:
+    """A line when what new or changed destinations show will wait for an approval, or may."""
+    from connector.sync.guard import PERCENT, SMALL
+    from connector.sync.store import reachable
+
+    touched = {change.name: change.action for change in changes if change.kind == "destination"}
+    live = [name for name, one in services.configuration().destinations.items() if name in touched and not one.dry_run]
+    if not live:
+        return
+    with services.database.read() as connection:
+        people = reachable(connection)
+    if people < SMALL:
+        return
+    new = all(touched[name] == "create" for name in live)
+    what = f"a first push of {people:,} contacts" if new else f"a change to more than {PERCENT} % of the contacts"
+    commands = " and ".join(f"`storecue destination approve {name}`" for name in live)
+    click.echo(f"Held until you run {commands}: {what} (`storecue destination plan` shows it; --yes holds nothing).")
 
 
 def warn_of_secrets(services: "Services", configuration: "Configuration") -> None:

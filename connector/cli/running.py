@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from connector import clock
-from connector.cli.commands import data_option, services_at, settings_of
+from connector.cli.commands import approved_option, data_option, services_at, settings_of
 from connector.cli.configuration import apply_file, warn_of_secrets
 from connector.errors import ConnectorError
 
@@ -17,22 +17,25 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.option("--config", "file", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="Applied first.")
+@approved_option
 @data_option
 @click.option("--host", help="Default: STORECUE_HOST, or 127.0.0.1.")
 @click.option("--port", type=int, help="Default: STORECUE_PORT, or 8080.")
-def up(file: Path | None, data_dir: Path | None, host: str | None, port: int | None) -> None:
+def up(file: Path | None, approved: bool, data_dir: Path | None, host: str | None, port: int | None) -> None:
     """Apply the configuration if one is given, then run web server and worker together."""
     from connector import serve
 
-    serve.up(lambda: _prepare(data_dir, host, port, file))
+    serve.up(lambda: _prepare(data_dir, host, port, file, approved=approved))
 
 
-def _prepare(data_dir: Path | None, host: str | None, port: int | None, file: Path | None) -> "Settings":
+def _prepare(
+    data_dir: Path | None, host: str | None, port: int | None, file: Path | None, *, approved: bool = False
+) -> "Settings":
     """The settings, once the databases and the key are made, before two processes reach for them, and the file is
     applied."""
     try:
         if file is not None:
-            apply_file(data_dir, file)
+            apply_file(data_dir, file, approved=approved)
         else:
             with services_at(data_dir) as services:
                 warn_of_secrets(services, services.configuration())

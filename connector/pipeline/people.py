@@ -50,8 +50,11 @@ def identify(tx: Connection, meant: Sequence[Meant], batch: Batch, now: Millis) 
             one.person = people.find(one.person)
             concerned = {one.person} | _buyers(one, stored, people, batch)
             batch.touched |= concerned
-            if one.delivery.headers.get(deliveries.REPLAY) != "quiet":
+            replayed = one.delivery.headers.get(deliveries.REPLAY)
+            if replayed != "quiet":
                 batch.loud |= concerned
+            news = batch.news if replayed is None else batch.again
+            news |= concerned
     for identifier, giver in people.moved:
         ends = people.find(giver), people.find(people.tied[identifier])
         if ends[0] != ends[1]:

@@ -2,12 +2,15 @@
 
 from collections import defaultdict
 from collections.abc import Iterable
+from dataclasses import asdict
 
 from sqlalchemy import Connection, func, select
 
 from connector.clock import DAY, HOUR, Millis
 from connector.reporting.pages import Row
 from connector.storage.tables import account, cue, push, sync_state
+from connector.sync import guard
+from connector.sync import store as sync_store
 
 
 def pending(connection: Connection) -> dict[str, tuple[int, Millis]]:
@@ -29,14 +32,26 @@ def pending_cues(connection: Connection) -> dict[str, int]:
 def accounts(connection: Connection) -> dict[str, Row]:
     """Destination -> {state, message, retry_at}, where its account was ever used."""
     columns = (account.c.destination, account.c.state, account.c.message, account.c.retry_at, account.c.updated_at)
-    return {row["destination"]: dict(row) for row in connection.execute(select(*columns)).mappings()}
+    query = select(*columns, account.c.hold)
+    return {row["destination"]: dict(row) for row in connection.execute(query).mappings()}
+
+
+def held(connection: Connection, known: Row, name: str) -> Row | None:
+    """What is held at a destination (`known` is its account) until somebody approves: {changes, changed, new,
+    only_there, accepted, since, contacts}, where `contacts` counts those that still wait."""
+    hold = guard.hold_of(known) if known else None
+    waiting = 0 if hold is None else sync_store.held_now(connection, name)
+    if hold is None or not waiting:
+        return None
+    return {**asdict(hold), "changes": hold.changes, "contacts": waiting}
 
 
 def standings(connection: Connection, names: Iterable[str], now: Millis) -> list[Row]:
     """How each of these destinations stands, in their order.
 
-    {name, state, message, retry_at, pending, pending_cues, oldest_pending_at, last_hour, last_error}: `last_hour`
-    counts pushes by status; `last_error` is the latest of a day that was rejected or must be retried.
+    {name, state, message, retry_at, held, pending, pending_cues, oldest_pending_at, last_hour, last_error}: `last_hour`
+    counts pushes by status; `last_error` is the latest of a day that was rejected or must be retried. An account that
+    is active shows the state `held` while too many changes wait for an approval (see sync.guard).
     """
     waiting, cues, stored, pushed = (
         pending(connection),
@@ -49,12 +64,16 @@ def standings(connection: Connection, names: Iterable[str], now: Millis) -> list
         count, oldest = waiting.get(name, (0, None))
         known = stored.get(name, {})
         retry_at = known.get("retry_at", 0)
+        state, message, waits = known.get("state", "active"), known.get("message", ""), held(connection, known, name)
+        if waits is not None and state == "active" and (hold := guard.hold_of(known)):
+            state, message = "held", message if retry_at > now else guard.words(name, hold)
         found.append(
             {
                 "name": name,
-                "state": known.get("state", "active"),
-                "message": known.get("message", ""),
+                "state": state,
+                "message": message,
                 "retry_at": retry_at if retry_at > now else None,
+                "held": waits,
                 "pending": count,
                 "pending_cues": cues.get(name, 0),
                 "oldest_pending_at": oldest,

@@ -1,6 +1,8 @@
-"""Texts that are shown to people at a terminal or kept as a message: without anybody's e-mail address."""
+"""What is shown to people at a terminal or kept as a message: without anybody's e-mail address."""
 
 import re
+
+from connector.domain import Json
 
 _ADDRESS = re.compile(r"[^\s(<]+@[^\s)>]+")
 
@@ -8,3 +10,14 @@ _ADDRESS = re.compile(r"[^\s(<]+@[^\s)>]+")
 def without_addresses(text: str) -> str:
     """The text with `(address)` for whatever looks like an e-mail address."""
     return _ADDRESS.sub("(address)", text)
+
+
+def hidden(value: Json) -> Json:
+    """The value of a field, its texts without addresses."""
+    if isinstance(value, str):
+        return without_addresses(value)
+    if isinstance(value, list):
+        return [hidden(item) for item in value]
+    if isinstance(value, dict):
+        return {name: hidden(item) for name, item in value.items()}
+    return value

@@ -670,6 +670,29 @@ def waiting(connection: Connection, destination: str) -> Iterator[Pending]:
     return (Pending(*row) for row in connection.execute(query, {"destination_": destination}))
 
 
+def all_pending(connection: Connection, destination: str) -> Iterator[tuple[Pending, bool]]:
+    """Every contact that waits for anything, and whether for the guard; by profile id, in pieces: no more than one is
+    held in memory."""
+    query = select(*_CONTACT, sync_state.c.held > func.coalesce(_RELEASED, 0)).where(
+        sync_state.c.destination == bindparam("destination_"),
+        sync_state.c.pending + 0 == 1,  # the index of what is pending would have to be sorted, in memory
+    )
+    query = query.order_by(sync_state.c.profile_id).execution_options(yield_per=1_000)
+    return ((Pending(*row[:-1]), bool(row[-1])) for row in connection.execute(query, {"destination_": destination}))
+
+
+def waiting_cues(connection: Connection, destination: str) -> int:
+    """How many cues wait."""
+    here = (cue.c.destination == destination, cue.c.state == "pending")
+    return int(connection.execute(select(func.count()).where(*here)).scalar_one())
+
+
+def reachable(connection: Connection) -> int:
+    """How many profiles have an address, and so a contact at every destination."""
+    here = (profile.c.email.is_not(None), profile.c.merged_into.is_(None))
+    return int(connection.execute(select(func.count()).select_from(profile).where(*here)).scalar_one())
+
+
 def held_now(connection: Connection, destination: str) -> int:
     """How many contacts wait for the guard."""
     return int(connection.execute(select(func.count()).where(*_WAITING), {"destination_": destination}).scalar_one())

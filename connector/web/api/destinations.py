@@ -1,17 +1,19 @@
-"""Destinations: how each account stands, paused and resumed."""
+"""Destinations: how each account stands, what will be pushed, paused and resumed, approved."""
 
 from collections.abc import Iterable
+from dataclasses import asdict
+from itertools import islice
 
-from marshmallow import Schema, fields
+from marshmallow import Schema, fields, validate
 
 from connector.domain import DestinationConfig
 from connector.reporting import destinations as report
 from connector.reporting.pages import Row
-from connector.sync import store
+from connector.sync import guard, outlook, store
 from connector.web import current
 from connector.web.api.routes import Noun
 from connector.web.api.shapes import instant
-from connector.web.problems import not_found
+from connector.web.problems import Refused, not_found
 
 destinations = Noun("destinations", __name__, "Accounts at vendors that we keep equal to the decision.")
 
@@ -26,6 +28,25 @@ class PushErrorAnswer(Schema):
     message = fields.String(required=True)
 
 
+class HoldAnswer(Schema):
+    """A change to too many contacts, as it was counted."""
+
+    changes = fields.Integer(required=True, metadata={"description": "All of them: the number to approve."})
+    accepted = fields.Integer(required=True, metadata={"description": "Contacts that the vendor accepted from us."})
+    changed = fields.Integer(required=True, metadata={"description": "Of these, how many would change."})
+    new = fields.Integer(required=True, metadata={"description": "Contacts that may be made there."})
+    only_there = fields.Integer(
+        required=True, metadata={"description": "Contacts that may not be made, and change if they are there."}
+    )
+    since = instant("When it was counted.", required=True)
+
+
+class HeldAnswer(HoldAnswer):
+    """What is held at a destination until somebody approves."""
+
+    contacts = fields.Integer(required=True, metadata={"description": "How many of them still wait."})
+
+
 class StandingAnswer(Schema):
     """How a destination stands."""
 
@@ -33,12 +54,16 @@ class StandingAnswer(Schema):
     state = fields.String(
         required=True,
         metadata={
-            "description": "`active`; `paused` by you; `unauthorized` or `misconfigured` until you act and resume.",
+            "description": "`active`; `held` while a change to too many waits for your approval and people's own news"
+            " flows; `paused` by you; `unauthorized` or `misconfigured` until you act and resume.",
             "examples": ["active"],
         },
     )
     message = fields.String(required=True, metadata={"description": "What the vendor or the check said."})
     retry_at = instant("Nothing is sent before: the vendor asked for it.", required=True)
+    held = fields.Nested(
+        HeldAnswer, required=True, allow_none=True, metadata={"description": "What waits for an approval."}
+    )
     pending = fields.Integer(required=True, metadata={"description": "Contacts to push."})
     pending_cues = fields.Integer(required=True, metadata={"description": "Trigger events to send."})
     oldest_pending_at = instant("Since when the oldest contact waits.", required=True)
@@ -62,6 +87,68 @@ class DestinationAnswer(StandingAnswer):
     lists = fields.Boolean(required=True)
     events = fields.Boolean(required=True)
     create_contacts = fields.String(required=True, metadata={"examples": ["always"]})
+
+
+class TagCountAnswer(Schema):
+    """How many contacts get and lose a tag."""
+
+    added = fields.Integer(required=True)
+    removed = fields.Integer(required=True)
+
+
+class CountingAnswer(Schema):
+    """How far a refill has come; `of` is 0 while a replay is worked off."""
+
+    done = fields.Integer(required=True)
+    of = fields.Integer(required=True)
+
+
+class ComingAnswer(Schema):
+    """One contact that waits to be pushed. Never its address."""
+
+    profile_id = fields.Integer(required=True)
+    kind = fields.String(required=True, metadata={"examples": ["changed"]})
+    held = fields.Boolean(required=True)
+    tags_added = fields.List(fields.String(), required=True)
+    tags_removed = fields.List(fields.String(), required=True)
+    fields_ = fields.Dict(keys=fields.String(), required=True, data_key="fields", attribute="fields")
+    moved = fields.Boolean(required=True, metadata={"description": "To another address."})
+
+
+class OutlookQuery(Schema):
+    """How much of the plan is shown."""
+
+    contacts = fields.Integer(
+        load_default=20, validate=validate.Range(0, 1000), metadata={"description": "How many contacts are listed."}
+    )
+
+
+class OutlookAnswer(Schema):
+    """What the next pushes to a destination will do."""
+
+    contacts = fields.Integer(required=True, metadata={"description": "To how many something will be sent."})
+    new = fields.Integer(required=True)
+    only_there = fields.Integer(
+        required=True, metadata={"description": "May not be made (create_contacts): skipped unless they are there."}
+    )
+    changed = fields.Integer(required=True)
+    same = fields.Integer(required=True, metadata={"description": "They wait, and nothing will be sent."})
+    moved = fields.Integer(required=True, metadata={"description": "To another address."})
+    tags = fields.Dict(keys=fields.String(), values=fields.Nested(TagCountAnswer), required=True)
+    fields_ = fields.Dict(
+        keys=fields.String(), values=fields.Integer(), required=True, data_key="fields", attribute="fields"
+    )
+    cues = fields.Integer(required=True, metadata={"description": "Trigger events that wait."})
+    waiting = fields.Integer(required=True, metadata={"description": "Contacts that wait for the guard."})
+    counting = fields.Nested(CountingAnswer, required=True, allow_none=True)
+    held = fields.Nested(HoldAnswer, required=True, allow_none=True)
+    items = fields.List(fields.Nested(ComingAnswer), required=True)
+
+
+class Approval(Schema):
+    """What is approved."""
+
+    changes = fields.Integer(required=True, metadata={"description": "`held.changes`, as it was shown."})
 
 
 class DestinationList(Schema):
@@ -97,6 +184,36 @@ def resume_destination(name: str) -> Row:
     config = _configured(name)
     with current.services().database.tx() as tx:
         store.resume(tx, name, current.now())
+    return _answers([config])[0]
+
+
+@destinations.endpoint("GET", "/destinations/<name>/plan", query=OutlookQuery, answers=OutlookAnswer, refuses=(404,))
+def get_destination_plan(query: Row, name: str) -> Row:
+    """What the next pushes to a destination will do, in numbers and for the first contacts by profile id."""
+    config, services = _configured(name), current.services()
+    review = guard.Review() if config.dry_run else guard.review(services.database, name, current.now())
+    with services.database.read() as connection:
+        numbers = outlook.outlook(connection, name)
+        items = [asdict(one) for one in islice(outlook.listed(connection, name), query["contacts"])]
+    return {**outlook.as_json(numbers, review), "items": items}
+
+
+@destinations.endpoint(
+    "POST", "/destinations/<name>/approve", body=Approval, answers=DestinationAnswer, refuses=(404, 409)
+)
+def approve_destination(body: Row, name: str) -> Row:
+    """Let go what is held at a destination. `changes` must be the number that was shown, so that nobody approves what
+    they have not seen."""
+    config, database = _configured(name), current.services().database
+    review = guard.review(database, name, current.now())
+    if review.counting is not None:
+        raise Refused(409, "it is not known yet how many contacts will change: a refill or a replay is under way")
+    if review.hold is None:
+        raise Refused(409, "nothing is held")
+    if body["changes"] != review.hold.changes:
+        raise Refused(409, f"{review.hold.changes} changes are held, not {body['changes']}: look at the plan again")
+    if not guard.approve(database, name, review.decision):
+        raise Refused(409, "something else was decided meanwhile: look at the plan again")
     return _answers([config])[0]
 
 
