@@ -3,10 +3,12 @@
 from connector.ports import Source
 from connector.sources.segment_api import SegmentApi
 from connector.sources.shopify import Shopify
+from connector.sources.stripe import Stripe
 from connector.sources.woocommerce import WooCommerce
 
 SOURCES: dict[str, Source] = {
     "segment_api": SegmentApi(),
     "shopify": Shopify(),
+    "stripe": Stripe(),
     "woocommerce": WooCommerce(),
 }

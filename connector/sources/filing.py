@@ -25,6 +25,11 @@ def email_key(address: bytes) -> str:
     return f"email:{blake2b(address.lower(), digest_size=12).hexdigest()}"
 
 
+def key_of(kind: str, value: str) -> str:
+    """`kind:value`, as a hash when there is an address in it."""
+    return email_key(value.encode("utf-8", "replace")) if "@" in value else f"{kind}:{value[:_LONGEST_ID]}"
+
+
 def words_id(stated: str, body: bytes) -> str:
     """The id of a delivery whose sender gives the same one to several: the id, and a digest of the words."""
     return f"{stated[:100].replace('#', '')}:{blake2b(body, digest_size=12).hexdigest()}"

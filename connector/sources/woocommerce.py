@@ -228,7 +228,8 @@ def _order(found: Mapping[str, Any], arrival: _Arrival) -> Normalised:
     lost = status in _LOST
     sold = status in _SOLD or found.get("date_paid_gmt") is not None
     entities = [_buyer(found, as_of)]
-    if sold or lost:
+    own = found.get("currency") in (None, "", arrival.store.currency)  # other currencies are not added up
+    if own and (sold or lost):
         entities += [_order_entity(found, as_of, arrival, lost=lost), *_refund_entities(found, as_of, arrival)]
     return Normalised(
         identifiers=_who(found, arrival),
