@@ -115,11 +115,11 @@ class Klaviyo:
         )
 
     def apply(self, changes: Sequence[Change]) -> list[Outcome]:
-        earlier = self._imports.earlier()
-        settled = [c for c in changes if (c.key, digest(c)) in earlier]
-        left = [c for c in changes if (c.key, digest(c)) not in earlier]
+        earlier = self._imports.earlier({change.key: digest(change) for change in changes})
+        settled = [change for change in changes if change.key in earlier]
+        left = [change for change in changes if change.key not in earlier]
         pieces: list[tuple[Sequence[Change], Send[Change]]]
-        pieces = [(settled, lambda some: [earlier[c.key, digest(c)] for c in some])] if settled else []
+        pieces = [(settled, lambda some: [earlier[change.key] for change in some])] if settled else []
         return in_turn(pieces + [(wave, self._apply) for wave in _waves(left)])
 
     def send(self, cues: Sequence[Cue]) -> list[Outcome]:

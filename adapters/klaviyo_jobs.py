@@ -62,6 +62,7 @@ class Imports:
         self._http = http
         self._clock = clock
         self._notes = notes
+        self._told: dict[tuple[str, str], Outcome] = {}
 
     def run(self, items: Sequence[Item]) -> Ended:
         """Imports these profiles and waits for it. Raises Rejected when the job is refused and nobody says for which
@@ -80,12 +81,19 @@ class Imports:
         self._note(job)
         return self._concluded(job, _POLLS)
 
-    def earlier(self) -> dict[tuple[str, str], Outcome]:
-        """The outcomes, by key and digest, of the job that an earlier call or an earlier process has not seen the end
-        of; none where there is no such job. Raises Transient while it is under way."""
+    def earlier(self, wanted: Mapping[str, str]) -> dict[str, Outcome]:
+        """The outcomes, by key, of those whose digest is the one in the job that an earlier call, or an earlier
+        process, has not seen the end of. Raises Transient while that is under way. Each is told once, and none after
+        something else was wanted."""
         job = self._noted()
-        if job is None:
-            return {}
+        if job is not None:
+            self._told = self._ended(job)
+        found = {key: self._told[key, digest] for key, digest in wanted.items() if (key, digest) in self._told}
+        self._told = {known: outcome for known, outcome in self._told.items() if known[0] not in wanted}
+        return found
+
+    def _ended(self, job: _Job) -> dict[tuple[str, str], Outcome]:
+        """The outcomes, by key and digest, of a job that was under way."""
         overdue = self._overdue(job)
         digests = {person.key: person.digest for person in job.people}
         try:

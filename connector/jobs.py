@@ -118,7 +118,7 @@ class Jobs:
                     progress = refill.step(tx, pipeline.ruleset, name, now, people)
                     if len(progress.flipped) > _MOST_FLIPPED and people > _PEOPLE:
                         raise _TooManyError
-                    pipeline.resync(tx, progress.flipped, now)
+                    pipeline.resync(tx, progress.flipped, now, filled=name)
                     done = progress.done
                 if done:
                     sync_store.end_refills(tx, pipeline.configuration.version)

@@ -17,6 +17,7 @@ KNOWN_TRAITS: dict[str, FieldType] = {
     **dict.fromkeys(_NUMBERS.split(), "number"),
     **dict.fromkeys(_DATETIMES.split(), "datetime"),
     **dict.fromkeys(_BOOLEANS.split(), "boolean"),
+    **dict.fromkeys(_LISTS.split(), "list"),
 }
 
 _TRAIT = re.compile(r"[a-z][a-z0-9_]*(\.[a-z0-9_]+){0,4}")

@@ -56,13 +56,30 @@ class Decisions:
                 entered = move.kind == "entered"
                 data = {"segment": move.segment, "in": entered, "because": verdicts[move.segment].because}
                 batch.changes.append(change(id_, "segment", data, now))
-                if told and move.segment not in unfilled:
-                    cues += self._cues(id_, move.segment, entered, now)
+                if person.email is not None and move.segment not in unfilled:
+                    cues += self._cues(id_, move.segment, entered, now, afterwards=not told)
         segment_store.save_memberships(tx, moved)
         self.want(tx, persons, segments, now, bulk=batch.again - batch.news, settles_at=now + _REPLAY_RESTS)
         sync_store.add_cues(tx, cues)
 
-    def _cues(self, person: int, segment: str, entered: bool, now: Millis) -> list[dict[str, Any]]:
+    def tell_filled(
+        self,
+        tx: Connection,
+        persons: Mapping[int, Person],
+        inside: Mapping[int, Sequence[str]],
+        segment: str,
+        now: Millis,
+    ) -> None:
+        """Cues that start nothing, for these people whom the filling of a segment found in it or out of it."""
+        if segment in self.configuration.segments:
+            found = [(id_, segment in inside[id_]) for id_, person in persons.items() if person.email is not None]
+            cues = (self._cues(id_, segment, entered, now, afterwards=True) for id_, entered in found)
+            sync_store.add_cues(tx, [cue for some in cues for cue in some])
+
+    def _cues(
+        self, person: int, segment: str, entered: bool, now: Millis, *, afterwards: bool = False
+    ) -> list[dict[str, Any]]:
+        """What each destination is told; afterwards: it was found out by a fill or a replay, and may start no flow."""
         name, word = ("Segment Entered", "entered") if entered else ("Segment Left", "left")
         configured = self.configuration.segments[segment]
         properties = orjson.dumps({"segment": configured.id, "segment_name": configured.name}).decode()
@@ -74,11 +91,13 @@ class Decisions:
                 "name": name,
                 "at": now,
                 "properties": properties,
-                "backfill": 0,
+                "backfill": int(afterwards),
                 "due_at": now,
             }
             for destination in self.configuration.destinations.values()
-            if destination.events and (destination.segments is None or segment in destination.segments)
+            if destination.events
+            and (destination.backfill or not afterwards)
+            and (destination.segments is None or segment in destination.segments)
         ]
 
     def want(

@@ -23,9 +23,9 @@ def test_a_piece_renews_a_bounded_number_of_people_however_many_the_one_before_w
     renewed: list[list[int]] = []
     real = Pipeline.resync
 
-    def resync(self: Pipeline, tx: Any, people: Sequence[int], now: int) -> None:
+    def resync(self: Pipeline, tx: Any, people: Sequence[int], now: int, **more: str) -> None:
         renewed.append(list(people))
-        real(self, tx, people, now)
+        real(self, tx, people, now, **more)
 
     monkeypatch.setattr(Pipeline, "resync", resync)
     shop.configure(CONFIG.replace('">=": 1000', '">=": 500'))

@@ -498,7 +498,7 @@ class FakeKlaviyo(FakeVendor):
         self._run_due_jobs()
         shown = [self._shown_job(job) for job in self._jobs.values()]
         if "filter" in request.query:
-            _, values = self._filter(request, _JOBS)
+            values = self._filter(request, _JOBS)[1]
             shown = [job for job in shown if job["attributes"]["status"] in values]
         return self._page(request, shown)
 
