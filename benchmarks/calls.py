@@ -3,8 +3,8 @@
     python -m benchmarks.calls [--people 1000] [--job 5]
 
 1,000 contacts made, then all of them changed (two fields, one tag in and one out), by each adapter in the batches it
-asks for; jobs and batches at the vendor take `--job` seconds. Then a customer with 50 orders in a minute, through the
-whole line, and how often each vendor's contact is written.
+asks for; jobs and batches at the vendor take `--job` seconds. The same with more tags that change, half in and half
+out. Then a customer with 50 orders in a minute, through the whole line, and how often each vendor's contact is written.
 """
 
 import argparse
@@ -35,6 +35,7 @@ _CREDENTIALS = {
     "hubspot": {"access_token": "pat-benchmark"},
     "mailchimp": {"api_key": _MAILCHIMP_KEY},
 }
+_CHANGED_TAGS = (1, 3, 10, 30)
 _TARGETS = {"klaviyo": (5, 5), "hubspot": (20, 10), "mailchimp": (12, 12)}
 _SPECS = [FieldSpec("total_spent", "number", "Total spent"), FieldSpec("last_order_at", "datetime", "Last order at")]
 _WRITES = re.compile(
@@ -73,6 +74,10 @@ def main() -> None:
         figures = (sum(calls.values()) * 1_000 / arguments.people for calls in (first, again))
         columns = "".join(f"{figure:8.1f}{target:8d}" for figure, target in zip(figures, _TARGETS[kind], strict=True))
         print(f"{kind:<12}{columns}   {', '.join(f'{times} {what}' for what, times in again.most_common())}")
+    print(f"\n{'changed tags':<12}" + "".join(f"{number:8d}" for number in _CHANGED_TAGS) + "   calls per 1,000 again")
+    for kind in _CREDENTIALS:
+        calls = [count_calls(kind, arguments.people, arguments.job, number)[1] for number in _CHANGED_TAGS]
+        print(f"{kind:<12}" + "".join(f"{sum(one.values()) * 1_000 / arguments.people:8.1f}" for one in calls))
     print("\n50 orders of one customer before the next push, writes of the contact: ", end="")
     print(", ".join(f"{kind} {writes}" for kind, writes in count_writes().items()))
 
@@ -87,24 +92,26 @@ def vendors(virtual: VirtualClock | None, job: float) -> dict[str, FakeVendor]:
     return {vendor.vendor: vendor.start() for vendor in made}
 
 
-def count_calls(kind: str, people: int, job: float) -> tuple[Counter[str], Counter[str]]:
-    """Calls by operation: for contacts that are new, and for the same ones changed."""
+def count_calls(kind: str, people: int, job: float, tags: int = 2) -> tuple[Counter[str], Counter[str]]:
+    """Calls by operation: for contacts that are new, and for the same ones with so many tags changed."""
     virtual = VirtualClock()
     accounts = vendors(virtual, job)
     vendor = accounts[kind]
     settings = Settings(_CREDENTIALS[kind], base_url=vendor.url, allow_insecure=True, list_id="a1b2c3d4e5")
     destination = DESTINATIONS[kind](settings, virtual)
-    destination.provision(_SPECS, ["bf", "lapsed", "vip"])
+    segments = [f"segment-{number:02}" for number in range(tags)]
+    leaving, coming = tuple(segments[: tags // 2]), tuple(segments[tags // 2 :])
+    destination.provision(_SPECS, [*segments, "vip"])
     counted, ids = [], dict[str, str | None]()
-    for tags, before, spent in ((("bf", "vip"), (), 12.5), (("lapsed", "vip"), ("bf", "vip"), 99.0)):
+    for shown, before, spent in (((*leaving, "vip"), (), 12.5), ((*coming, "vip"), (*leaving, "vip"), 99.0)):
         changes = [
             Change(
                 f"c{number}",
                 f"p{number}@example.com",
                 f"shop:{number}",
-                tags=tags,
-                tags_added=tuple(sorted({*tags} - {*before})),
-                tags_removed=tuple(sorted({*before} - {*tags})),
+                tags=shown,
+                tags_added=tuple(sorted({*shown} - {*before})),
+                tags_removed=tuple(sorted({*before} - {*shown})),
                 fields={"total_spent": spent, "last_order_at": "2026-11-21T10:00:00.000Z"},
                 remote_id=ids.get(f"c{number}"),
             )
@@ -115,8 +122,8 @@ def count_calls(kind: str, people: int, job: float) -> tuple[Counter[str], Count
         virtual.sleep(60)
         operations = (f"{request.method} {request.path}" for request in vendor.requests[start:])
         counted.append(Counter(re.sub(r"/[^/]*\d{3,}[^/]*|/\d+$", "/{id}", what) for what in operations))
-    shown = vendor.contacts()
-    assert len(shown) == people and all(contact["tags"] == ["lapsed", "vip"] for contact in shown.values())
+    contacts = vendor.contacts()
+    assert len(contacts) == people and all(contact["tags"] == [*coming, "vip"] for contact in contacts.values())
     destination.close()
     for account in accounts.values():
         account.close()
