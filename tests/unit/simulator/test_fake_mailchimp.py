@@ -224,6 +224,110 @@ def test_batches_run_later_and_give_a_gzipped_tar(call, mailchimp, clock):
     assert "ada@example.com" in mailchimp.contacts()
 
 
+def test_an_address_of_results_expires_and_another_reading_gives_a_new_one(call, mailchimp, clock):
+    operations = [{"method": "GET", "path": "/lists/a1b2c3d4e5", "operation_id": "0"}]
+    path = f"/3.0/batches/{call('POST', '/3.0/batches', {'operations': operations}).json()['id']}"
+    clock.sleep(11)
+    first = call("GET", path).json()["response_body_url"]
+    clock.sleep(601)
+    second = call("GET", path).json()["response_body_url"]
+    assert [requests.get(url, timeout=5).status_code for url in (first, second)] == [403, 200]
+    clock.sleep(7 * 86_400)
+    assert call("GET", path).status_code == 404
+
+
+def test_a_batch_runs_in_no_order(call, mailchimp, clock):
+    """Of fifty members and fifty tags of theirs in one batch, some tags come before their member and are lost."""
+    members = [f"p{number}@example.com" for number in range(50)]
+    operations = []
+    for email in members:
+        path = f"/lists/a1b2c3d4e5/members/{subscriber(email)}"
+        body = json.dumps({"email_address": email, "status_if_new": "transactional"})
+        operations.append({"method": "PUT", "path": path, "body": body})
+        tags = json.dumps({"tags": [{"name": "vip", "status": "active"}]})
+        operations.append({"method": "POST", "path": f"{path}/tags", "body": tags})
+    started = call("POST", "/3.0/batches", {"operations": operations}).json()
+    clock.sleep(11)
+    assert 0 < call("GET", f"/3.0/batches/{started['id']}").json()["errored_operations"] < 50
+    assert len(mailchimp.contacts()) == 50
+
+
+def test_batches_that_wait_are_counted(call, mailchimp):
+    mailchimp.pending_batches = 2
+    operations = {"operations": [{"method": "GET", "path": "/ping"}]}
+    assert [call("POST", "/3.0/batches", operations).status_code for _ in range(3)] == [200, 200, 429]
+    assert "pending batches" in call("POST", "/3.0/batches", operations).json()["detail"]
+
+
+def test_who_unsubscribed_or_bounced_is_not_subscribed_again_by_coming_back_from_the_archive(call, mailchimp):
+    for email, leaves in (("ada@example.com", mailchimp.unsubscribe), ("bob@example.com", mailchimp.bounce)):
+        put(call, email, "subscribed")
+        leaves(email)
+        mailchimp.archive(email)
+        refused = put(call, email, "subscribed")
+        assert (refused.status_code, refused.json()["title"]) == (400, "Member In Compliance State")
+        shown = call("GET", f"{LIST}/members/{subscriber(email)}").json()
+        assert shown["status"] == "archived"  # nothing of the refused write was done
+    assert mailchimp.contacts() == {}
+
+
+def test_an_address_deleted_for_good_is_nobodys_new_one(call):
+    put(call, "old@example.com")
+    call("POST", f"{LIST}/members/{subscriber('old@example.com')}/actions/delete-permanent")
+    put(call)
+    moved = call("PATCH", f"{LIST}/members/{subscriber('ada@example.com')}", {"email_address": "old@example.com"})
+    assert (moved.status_code, moved.json()["title"]) == (400, "Forgotten Email Not Subscribed")
+
+
+def test_a_double_opt_in_is_confirmed_by_the_person_only(call, mailchimp):
+    put(call, status_if_new="pending")
+    put(call, "bob@example.com", "transactional")
+    mailchimp.confirm("ada@example.com")
+    mailchimp.confirm("bob@example.com")
+    assert {email: one["status"] for email, one in mailchimp.contacts().items()} == {
+        "ada@example.com": "subscribed",
+        "bob@example.com": "transactional",
+    }
+
+
+def test_people_tidy_up_merge_fields_and_tags(call, mailchimp):
+    put(call, merge_fields={"FNAME": "Ada", "LNAME": "L"})
+    path = f"{LIST}/members/{subscriber('ada@example.com')}"
+    call("POST", f"{path}/tags", {"tags": [{"name": "VIP", "status": "active"}, {"name": "vip", "status": "active"}]})
+    assert [tag["name"] for tag in call("GET", path).json()["tags"]] == ["VIP"]  # one tag, however it is spelt
+    before = mailchimp.merge_fields()["FNAME"]["merge_id"]
+    mailchimp.rename_merge_field("FNAME", name="Vorname", new_tag="VORNAME")
+    mailchimp.delete_merge_field("LNAME")
+    mailchimp.delete_tag("VIP")
+    shown = call("GET", path).json()
+    assert shown["merge_fields"]["VORNAME"] == "Ada"
+    assert not {"FNAME", "LNAME"} & shown["merge_fields"].keys()
+    assert shown["tags"] == []
+    assert mailchimp.merge_fields()["VORNAME"] | {"merge_id": before} == mailchimp.merge_fields()["VORNAME"]
+    new = call("POST", f"{LIST}/merge-fields", {"name": "New", "type": "text"}).json()
+    assert new["merge_id"] not in [
+        held["merge_id"] for tag, held in mailchimp.merge_fields().items() if tag != new["tag"]
+    ]
+
+
+def test_tags_in_bulk_may_be_for_subscribers_only(call, mailchimp):
+    mailchimp.bulk_tags_for_all = False
+    put(call, "ada@example.com", "subscribed")
+    put(call, "bob@example.com", "transactional")
+    segment = call("POST", f"{LIST}/segments", {"name": "vip", "static_segment": []}).json()["id"]
+    both = {"members_to_add": ["ada@example.com", "bob@example.com"]}
+    told = call("POST", f"{LIST}/segments/{segment}", both).json()
+    assert (told["total_added"], told["error_count"]) == (1, 1)
+    assert told["errors"][0]["email_addresses"] == ["bob@example.com"]
+
+
+def test_eleventh_request_at_once_gets_a_bare_403_when_told_so(clock):
+    with FakeMailchimp(api_key=KEY, clock=clock, limit_status=403) as vendor:
+        vendor._in_progress = 10
+        answer = requests.get(vendor.url + "/3.0/ping", auth=("x", KEY), timeout=5)
+        assert (answer.status_code, answer.content) == (403, b"")
+
+
 def test_eleventh_request_at_once_gets_a_bare_429(mailchimp):
     mailchimp.faults.latency = 0.3
     gate, statuses = threading.Barrier(11), []
