@@ -110,6 +110,7 @@ identifier = Table(
     Column("profile_id", BigInteger, nullable=False),
     Column("source", Text, nullable=False),
     Column("seen_at", BigInteger, nullable=False),
+    Column("shared", Integer, nullable=False, server_default=text("0")),  # 1: a device of several known people
     Index("identifier_profile", "profile_id"),
     sqlite_with_rowid=False,
 )
@@ -327,6 +328,7 @@ account = Table(
     Column("freed", BigInteger, nullable=False, server_default=text("0")),
     Column("settles_at", BigInteger, nullable=False, server_default=text("0")),  # how many it is about is known then
     Column("hold", Text, nullable=False, server_default=""),  # JSON, see sync.guard.Hold; empty: nothing is held
+    Column("lately", Text, nullable=False, server_default=""),  # JSON, see sync.guard.Lately: what was let go unasked
 )
 
 verification = Table(
@@ -348,6 +350,39 @@ verification = Table(
     Column("error", Text, nullable=False, server_default=""),
     Index("verification_night", "destination", "night", unique=True),
     Index("verification_at", "at"),
+)
+
+# --- identity --------------------------------------------------------------------------------------------------------
+
+merge = Table(
+    "merge",
+    metadata,
+    # The journal of people found to be one: what, why, when, and what was moved, so that it can be undone.
+    Column("id", BigId, primary_key=True),
+    Column("at", BigInteger, nullable=False),
+    Column("winner", BigInteger, nullable=False),
+    Column("loser", BigInteger, nullable=False),
+    Column("because", Text, nullable=False),
+    Column("source", Text, nullable=False),
+    Column("delivery_id", Text, nullable=False),  # the delivery that showed it
+    Column("winner_before", Text, nullable=False),  # JSON {traits, consent, email}
+    Column("loser_before", Text, nullable=False),
+    Column("moved", LargeBinary, nullable=False),  # zstd of JSON {identifiers, events, entities, orders}: their keys
+    Column("state", Text, nullable=False, server_default="merged"),  # merged | undone
+    Column("undone_at", BigInteger),
+    Index("merge_winner", "winner"),
+    Index("merge_loser", "loser"),
+)
+
+apart = Table(
+    "apart",
+    metadata,
+    # Two profiles that a person has said are two people, lower id first.
+    Column("low", BigInteger, primary_key=True),
+    Column("high", BigInteger, primary_key=True),
+    Column("at", BigInteger, nullable=False),
+    Index("apart_high", "high"),
+    sqlite_with_rowid=False,
 )
 
 # --- quality ---------------------------------------------------------------------------------------------------------

@@ -15,7 +15,7 @@ import orjson
 import structlog
 from sqlalchemy import Connection
 
-from connector.clock import Millis
+from connector.clock import HOUR, Millis
 from connector.storage.database import Database
 from connector.sync import store
 from connector.sync.plan import change, is_noop
@@ -24,6 +24,7 @@ log = structlog.get_logger("guard")
 
 SMALL = 10  # contacts; fewer are never held
 PERCENT = 30  # of the contacts that the vendor accepted: more than that is asked about
+_LATELY: Millis = HOUR
 _PIECE = 20_000  # rows freed in one transaction: about 0.1 s, and more than the largest batch
 
 
@@ -54,6 +55,22 @@ class Hold(Counts):
 
 
 @dataclass(frozen=True, slots=True)
+class Lately:
+    """What was let go unasked, up to the instant `until`: a repair comes in pieces, and many small changes are a large
+    one."""
+
+    changed: int = 0
+    new: int = 0
+    until: Millis = 0
+
+    def at(self, now: Millis) -> "Lately":
+        return self if now < self.until else Lately(until=now + _LATELY)
+
+    def with_more(self, counts: Counts) -> "Lately":
+        return Lately(self.changed + counts.changed, self.new + counts.new, self.until)
+
+
+@dataclass(frozen=True, slots=True)
 class Review:
     """How decisions about many stand. decision: the number of the latest one judged; counting: how many profiles of
     how many a running refill has gone through, (0, 0) while a replay is worked off, None when all is counted."""
@@ -63,13 +80,14 @@ class Review:
     counting: tuple[int, int] | None = None
 
 
-def too_many(counts: Counts) -> bool:
+def too_many(counts: Counts, lately: Lately = Lately()) -> bool:
     """True for what must be asked about: a first push to an account, more than 30 % of its contacts changed, or more
-    than 30 % as many new ones as it has."""
+    than 30 % as many new ones as it has; together with what was let go lately."""
     if counts.accepted < SMALL:
         return counts.new + counts.only_there >= SMALL
     most = counts.accepted * PERCENT
-    return counts.changed * 100 > most or (counts.new >= SMALL and counts.new * 100 > most)
+    changed, new = counts.changed and counts.changed + lately.changed, counts.new and counts.new + lately.new
+    return changed * 100 > most or (new >= SMALL and new * 100 > most)
 
 
 def words(name: str, hold: Hold) -> str:
@@ -102,7 +120,7 @@ def mind(database: Database, name: str, account: Mapping[Any, Any] | None, now: 
     if account["decisions"] > account["judged"]:
         if dry_run:
             with database.tx() as tx:
-                store.judge(tx, name, account["decisions"], "")
+                store.judge(tx, name, account["decisions"])
         else:
             review(database, name, now)
     if account["released"] > account["freed"] or account["decisions"] > account["judged"]:
@@ -121,10 +139,13 @@ def review(database: Database, name: str, now: Millis) -> Review:
             counting = counting or (0, 0)
         if counting is not None or account["decisions"] == account["judged"]:
             return Review(account["judged"], hold_of(account), counting)
-        counts = count(connection, name)
-    hold = Hold(**asdict(counts), since=now) if counts and too_many(counts) else None
+        lately = (Lately(**orjson.loads(account["lately"])) if account["lately"] else Lately()).at(now)
+        counts = count(connection, name, lately)
+    hold = Hold(**asdict(counts), since=now) if too_many(counts, lately) else None
+    found = {"lately": lately.with_more(counts)} if hold is None else {"hold": hold}
     with database.tx() as tx:
-        if store.judge(tx, name, account["decisions"], "" if hold is None else orjson.dumps(hold).decode()):
+        texts = {key: orjson.dumps(value).decode() for key, value in found.items()}
+        if store.judge(tx, name, account["decisions"], **texts):
             _tell(name, hold, hold_of(account))
     return Review(account["decisions"], hold)
 
@@ -136,18 +157,16 @@ def _tell(name: str, hold: Hold | None, before: Hold | None) -> None:
         log.info("push.let_go", destination=name, hint="what is left of the change is no longer too much")
 
 
-def count(connection: Connection, name: str) -> Counts | None:
-    """What all decisions together that wait at a destination come to; None when that is so little that it may go
-    whatever the vendor has."""
-    changed, new, only_there = store.waiting_counts(connection, name)
-    if changed * 100 <= SMALL * PERCENT and new + only_there < SMALL:
-        return None
-    rough = Counts(store.accepted_count(connection, name), changed, new, only_there)
-    if not too_many(rough):
-        return rough
+def count(connection: Connection, name: str, lately: Lately) -> Counts:
+    """What all decisions together that wait at a destination come to. For so few that they may go whatever the vendor
+    has, that is not looked up: `accepted` is the least that matters, and `changed` an upper bound."""
+    few = Counts(SMALL, *store.waiting_counts(connection, name))
+    if few.new + few.only_there < SMALL and not too_many(few, lately):
+        return few
     # Rows may differ in what steers creation alone, which is no change: only reading them tells.
     waiting = store.waiting(connection, name)
-    return replace(rough, changed=sum(not is_noop(change(one), one) for one in waiting if one.pushed is not None))
+    changed = sum(not is_noop(change(one), one) for one in waiting if one.pushed is not None)
+    return replace(few, accepted=store.accepted_count(connection, name), changed=changed)
 
 
 def approve(database: Database, name: str, decision: int) -> bool:

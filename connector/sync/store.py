@@ -705,10 +705,10 @@ def refilling(connection: Connection) -> tuple[int, int] | None:
     return None if position is None else (int(position), int(last))
 
 
-def judge(tx: Connection, destination: str, number: int, hold: str) -> bool:
-    """Write down what was found of all decisions up to `number`: let go, or with `hold` held. False when somebody else
-    was faster."""
-    values = {"judged": number, "hold": hold} | ({} if hold else {"released": number})
+def judge(tx: Connection, destination: str, number: int, *, hold: str = "", lately: str = "") -> bool:
+    """Write down what was found of all decisions up to `number`: let go (`lately` is what has been by now), or with
+    `hold` held. False when somebody else was faster."""
+    values = {"judged": number, "hold": hold} | ({} if hold else {"released": number, "lately": lately})
     here = (account.c.destination == destination, account.c.judged < number)
     return tx.execute(update(account).where(*here).values(**values)).rowcount == 1
 
@@ -716,7 +716,7 @@ def judge(tx: Connection, destination: str, number: int, hold: str) -> bool:
 def approve(tx: Connection, destination: str, number: int) -> bool:
     """Let go all decisions up to `number`, which is the latest and was judged; False when that is no longer so."""
     here = (account.c.destination == destination, account.c.judged == number, account.c.decisions == number)
-    return tx.execute(update(account).where(*here).values(released=number, hold="")).rowcount == 1
+    return tx.execute(update(account).where(*here).values(released=number, hold="", lately="")).rowcount == 1
 
 
 APPROVED = "approved_version"
@@ -729,7 +729,7 @@ def end_refills(tx: Connection, version: int) -> None:
     if refilling(tx) is not None:
         return
     if tx.execute(delete(meta).where(meta.c.name == APPROVED, meta.c.value == str(version))).rowcount:
-        let_go = {"judged": account.c.decisions, "released": account.c.decisions, "hold": ""}
+        let_go = {"judged": account.c.decisions, "released": account.c.decisions, "hold": "", "lately": ""}
         tx.execute(update(account).values(**let_go))
 
 

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from connector.clock import SECOND
+from connector.clock import HOUR, SECOND
 from connector.jobs import Jobs
 from connector.sync import guard
-from connector.sync.store import pending
+from connector.sync.store import accepted, correct, pending
 from connector.worker import Worker
 from tests.conftest import CONFIG, NOON, order
 from tests.integration.test_sync import Synced, every_kind
@@ -247,6 +247,27 @@ def test_a_change_of_what_steers_creation_alone_is_no_change(synced: Synced) -> 
     assert review(synced).hold is None
     assert waiting(synced) == 0
     assert synced.writes("klaviyo") == writes
+
+
+def test_a_repair_in_pieces_is_one_change(synced: Synced) -> None:
+    pushed_shop(synced, 20)
+    database = synced.shop.services.database
+    for number, held in ((1, False), (2, False), (3, True)):
+        with database.tx() as tx:  # what somebody wiped out at the vendor is found three contacts at a time
+            rows = accepted(tx, "klaviyo", range(3 * number - 2, 3 * number + 1)).values()
+            lost = [
+                {"person": one.profile_id, "seen": one.pushed, "holds": None, "remote": one.remote_id} for one in rows
+            ]
+            for one in lost:
+                state = json.loads(one["seen"] or "")
+                one["holds"] = json.dumps(state | {"tags": []}, separators=(",", ":"))
+            assert correct(tx, "klaviyo", lost, synced.shop.time) == 3
+        synced.push()
+        assert (review(synced).hold is not None) is held
+    synced.shop.at(NOON + HOUR)
+    assert review(synced).hold is not None, "what is held stays so"
+    assert approve(synced)
+    assert synced.push() == 3
 
 
 def test_lists_switched_on_are_asked_about(synced: Synced) -> None:

@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from connector.sync.guard import Counts, Hold, too_many, words
+from connector.clock import HOUR
+from connector.sync.guard import Counts, Hold, Lately, too_many, words
 
 few, many = st.integers(0, 9), st.integers(10, 100_000)
 
@@ -48,6 +49,24 @@ def test_thirty_per_cent_exactly_goes_and_one_more_does_not(accepted: int) -> No
     most = accepted * 30 // 100
     assert not too_many(Counts(accepted, most, 0, 0))
     assert too_many(Counts(accepted, most + 1, 0, 0))
+
+
+@given(st.integers(10, 1_000), st.lists(st.integers(0, 400), max_size=8))
+def test_many_small_changes_are_a_large_one(accepted: int, pieces: list[int]) -> None:
+    """However a change is cut, no more than 30 % of it is let go unasked within an hour."""
+    lately, gone = Lately().at(0), 0
+    for changed in pieces:
+        counts = Counts(accepted, min(changed, accepted), 0, 0)
+        if not too_many(counts, lately):
+            lately, gone = lately.with_more(counts), gone + counts.changed
+    assert gone * 100 <= accepted * 30
+    assert lately.at(HOUR - 1) == lately
+    assert lately.at(HOUR) == Lately(until=2 * HOUR)
+
+
+def test_what_changes_nothing_is_not_held_for_what_went_before() -> None:
+    assert not too_many(Counts(100, 0, 0, 5), Lately(changed=30, new=30))
+    assert too_many(Counts(100, 1, 0, 0), Lately(changed=30))
 
 
 def test_the_words_say_how_many_and_what_to_do() -> None:
