@@ -37,7 +37,7 @@ from adapters.hubspot_events import Events
 from adapters.hubspot_properties import Properties
 from adapters.hubspot_reading import Reading
 from adapters.hubspot_values import LONGEST_TEXT, property_values
-from adapters.outcomes import Send, bisect, chunked, each, in_turn, not_there, outcome_of, refuse
+from adapters.outcomes import Send, bisect, chunked, each, in_turn, not_there, outcome_of, refuse, side_by_side
 from adapters.rate_limit import Window
 from adapters.shape import dig, entries, records, word
 from adapters.values import text
@@ -78,7 +78,7 @@ class HubSpot:
             "subscription": Option(r".{1,100}", "Marketing Information"),
         },
     )
-    limits = Limits(batch=_BATCH, concurrency=4)
+    limits = Limits(batch=4 * _BATCH, concurrency=4)
 
     def __init__(self, settings: Settings, clock: Clock) -> None:
         token = credential(settings, "access_token")
@@ -97,12 +97,13 @@ class HubSpot:
         )
         self._http = Http(vendor, settings, clock)
         self._pool = ThreadPoolExecutor(self.limits.concurrency, thread_name_prefix="hubspot")
+        self._batches = ThreadPoolExecutor(self.limits.concurrency, thread_name_prefix="hubspot-batch")
         version = quote(settings.options.get("version", "2026-03"), safe="")
         self._contacts = f"/crm/objects/{version}/contacts"
         self._lists = f"/crm/lists/{version}"
         self._account = f"/account-info/{version}/details"
         self._properties = Properties(self._http, version, clock)
-        self._reading = Reading(self._http, version, clock, settings.options.get("subscription", ""))
+        self._reading = Reading(self._http, version, clock, self._pool, settings.options.get("subscription", ""))
         self._events = Events(self._http, version, clock, settings.options.get("custom_events") == "true")
         self._portal = ""
         self._zone = ""
@@ -217,14 +218,16 @@ class HubSpot:
         self._http.call("POST", path, body={"objectId": email, "idProperty": "email"}, expect=(404,))
 
     def close(self) -> None:
+        self._batches.shutdown()
         self._pool.shutdown()
         self._http.close()
 
     # --- contacts
 
-    def _write(self, writes: Sequence[_Write]) -> list[Outcome]:
+    def _write(self, writes: Sequence[_Write], again: bool = False) -> list[Outcome]:
         """One contact by its address in one call; several by record id in batches, because HubSpot refuses partial
-        upserts keyed by e-mail (2026-09). A kept record id wins over the address: somebody may have changed that."""
+        upserts keyed by e-mail (2026-09). A kept record id wins over the address: somebody may have changed that.
+        `again`: from within a batch, so that no other waits for it."""
         if len(writes) <= 1:
             return each(self._pool, writes, self._write_one) if writes else []
         unknown = [email for w in writes if not w.remote_id for email in (w.email, w.moves_from) if email]
@@ -251,9 +254,13 @@ class HubSpot:
         pieces: list[tuple[Sequence[_Write], Send[_Write]]]
         pieces = [(piece, self._update) for piece in chunked(list(updates.values()), _BATCH)]
         pieces += [(piece, self._create) for piece in chunked(list(creates.values()), _BATCH)]
+        batched = [write for piece, _ in pieces for write in piece]
+        turns: list[tuple[Sequence[_Write], Send[_Write]]] = []
+        if batched:
+            turns.append((batched, lambda _: in_turn(pieces) if again else side_by_side(self._batches, pieces)))
         if singles:
-            pieces.append((singles, lambda some: each(self._pool, some, self._write_one)))
-        return absent + in_turn(pieces)
+            turns.append((singles, lambda some: each(self._pool, some, self._write_one)))
+        return absent + in_turn(turns)
 
     def _write_one(self, write: _Write) -> Outcome:
         target = write.remote_id or write.moves_from
@@ -289,16 +296,17 @@ class HubSpot:
     ) -> Answer:
         """The answer to a write of contacts. Where somebody took away a property or option of ours while we ran, it is
         made again and the write repeated: otherwise every contact would be refused for it."""
+        seen = self._properties.mended
         try:
             return self._http.call(method, path, body=body, query=query, expect=expect)
         except Rejected as error:
-            if error.reason not in ("unknown_field", "unknown_option") or not self._mended():
+            if error.reason not in ("unknown_field", "unknown_option") or not self._mended(seen):
                 raise
         return self._http.call(method, path, body=body, query=query, expect=expect)
 
     @setting_up()
-    def _mended(self) -> bool:
-        return self._properties.mend()
+    def _mended(self, seen: int) -> bool:
+        return self._properties.mend(seen)
 
     def _update(self, writes: Sequence[_Write]) -> list[Outcome]:
         """A record that stays locked would lock out its whole batch: halved until it waits alone."""
@@ -344,7 +352,10 @@ class HubSpot:
         # Neither among the results nor among the errors we could place: it answers for itself.
         rest = [write for index, write in enumerate(writes) if index not in outcomes and index not in gone]
         pieces: list[tuple[Sequence[_Write], Send[_Write]]]
-        pieces = [(lost, self._write), (rest, lambda some: each(self._pool, some, self._write_one))]
+        pieces = [
+            (lost, lambda some: self._write(some, again=True)),
+            (rest, lambda some: each(self._pool, some, self._write_one)),
+        ]
         done = list(outcomes.values())
         return _after(done, [(some, send) for some, send in pieces if some])
 

@@ -1,6 +1,7 @@
 """The contact properties that show our fields and tags: what is defined, what can be, how they are made to exist."""
 
 import re
+import threading
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -51,7 +52,9 @@ class Properties:
     def __init__(self, http: Http, version: str, clock: Clock) -> None:
         self._http = http
         self._clock = clock
-        self._mended = float("-inf")
+        self._mending = threading.Lock()
+        self._mended_at = float("-inf")
+        self.mended = 0
         self._path = f"/crm/properties/{version}/contacts"
         self._limits = f"/crm/limits/{version}/custom-properties"
         self._defined: dict[str, dict[str, Any]] | None = None
@@ -122,13 +125,22 @@ class Properties:
             created += [f"tag {tag}" for tag in missing]
         raise Transient(f"somebody else keeps changing {TAGS}", retry_after=30.0, reason="options_changed")
 
-    def mend(self) -> bool:
-        """Makes again what was taken away while we ran. False when all that we know of is there, and within a minute of
-        the last look: a batch refused for another reason is divided into many calls."""
-        if self._clock.time() < self._mended + _MEND_SECONDS:
-            return False
-        self._mended = self._clock.time()
-        return bool(self.provision([s for n, s in self._fields.items() if s not in OWN_FIELDS], sorted(self._tags)))
+    def mend(self, seen: int) -> bool:
+        """Makes again what was taken away while we ran; True when that was done, here or by another thread since
+        `mended` stood at `seen`. False when all that we know of is there, and within a minute of the last look: a batch
+        refused for another reason is divided into many calls."""
+        with self._mending:
+            if self.mended > seen:
+                return True
+            if self._clock.time() < self._mended_at + _MEND_SECONDS:
+                return False
+            self._mended_at = self._clock.time()
+            made = self._make_all()
+            self.mended += bool(made)
+            return bool(made)
+
+    def _make_all(self) -> list[str]:
+        return self.provision([s for s in self._fields.values() if s not in OWN_FIELDS], sorted(self._tags))
 
     def foresee(self, fields: Sequence[FieldSpec], tags: Sequence[str]) -> Forecast:
         """What `provision` would do; it changes nothing."""

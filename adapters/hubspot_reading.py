@@ -1,13 +1,14 @@
 """What HubSpot holds of contacts: found by record id or address, shown by our names, with what they consented to."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from adapters.destination import Clock, Consent, Held, Wanted
 from adapters.http import Http
 from adapters.hubspot_properties import TAGS
 from adapters.hubspot_values import held_value
-from adapters.outcomes import look_up
+from adapters.outcomes import chunked, look_up
 from adapters.shape import dig, records, word
 
 _BATCH = 100
@@ -21,8 +22,9 @@ _STATES: dict[str, Consent] = {"SUBSCRIBED": "subscribed", "UNSUBSCRIBED": "unsu
 class Reading:
     """Reads contacts of one account. `subscription`: id or name of the subscription type that our mails belong to."""
 
-    def __init__(self, http: Http, version: str, clock: Clock, subscription: str) -> None:
+    def __init__(self, http: Http, version: str, clock: Clock, pool: ThreadPoolExecutor, subscription: str) -> None:
         self._http = http
+        self._pool = pool
         self._contacts = f"/crm/objects/{version}/contacts"
         self._preferences = f"/communication-preferences/{version}"
         self._clock = clock
@@ -62,7 +64,11 @@ class Reading:
             own = _ids if by == "id" else _emails
             return {name: contact for contact in records(answer.data, "results") for name in own(contact)}
 
-        return look_up(sorted({value.lower() for value in values}), _BATCH, find)
+        pieces = list(chunked(sorted({value.lower() for value in values}), _BATCH))
+        found: dict[str, dict[str, Any]] = {}
+        for part in self._pool.map(lambda piece: look_up(piece, _BATCH, find), pieces):
+            found |= part
+        return found
 
     def _consents(self, emails: Iterable[str]) -> dict[str, Consent]:
         """What people said to our subscription type, by address; nothing for a day once the key may not ask."""

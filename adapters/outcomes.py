@@ -112,6 +112,32 @@ def in_turn(pieces: Iterable[tuple[Sequence[K], Send[K]]]) -> list[Outcome]:
     return done
 
 
+def side_by_side(pool: ThreadPoolExecutor, pieces: Sequence[tuple[Sequence[K], Send[K]]]) -> list[Outcome]:
+    """The outcomes of each piece by its own call, several at a time; an error of one is told of its items. Raises when
+    nothing was done. The calls must not use `pool` themselves: they would wait for each other."""
+    refusals: list[DeliveryError] = []
+
+    def attempt(piece: tuple[Sequence[K], Send[K]]) -> list[Outcome] | DeliveryError:
+        items, send = piece
+        if refusals:
+            return refusals[0]
+        try:
+            return send(items)
+        except DeliveryError as error:
+            if halts(error):
+                refusals.append(error)
+            return error
+
+    results = [attempt(pieces[0])] if len(pieces) == 1 else list(pool.map(attempt, pieces))
+    errors = [result for result in results if isinstance(result, DeliveryError)]
+    if errors and len(errors) == len(results):
+        raise max(errors, key=lambda error: getattr(error, "retry_after", float("inf")))
+    done: list[Outcome] = []
+    for (items, _), result in zip(pieces, results, strict=True):
+        done += [outcome_of(item.key, result) for item in items] if isinstance(result, DeliveryError) else result
+    return done
+
+
 def chunked(items: Sequence[T], size: int) -> Iterable[Sequence[T]]:
     """Pieces of at most `size`, in order."""
     return (items[start : start + size] for start in range(0, len(items), size))

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from adapters.destination import Outcome
 from adapters.errors import DeliveryError, Misconfigured, Rejected, Transient, Unauthorized, setting_up
-from adapters.outcomes import bisect, chunked, each, in_turn, look_up, refuse
+from adapters.outcomes import bisect, chunked, each, in_turn, look_up, refuse, side_by_side
 
 
 class Item(NamedTuple):
@@ -164,3 +164,34 @@ def test_what_is_rejected_while_setting_up_is_a_matter_of_settings() -> None:
     with pytest.raises(Misconfigured) as caught, setting_up():
         raise Rejected("no room", reason="no_slot", field="bio")
     assert (caught.value.reason, caught.value.message) == ("no_slot", "no room")
+
+
+def test_pieces_side_by_side_are_under_way_together(pool: ThreadPoolExecutor) -> None:
+    meeting = threading.Barrier(3)
+
+    def send(some: Sequence[Item]) -> list[Outcome]:
+        meeting.wait(timeout=10)
+        return [Outcome(item.key, "applied") for item in some]
+
+    outcomes = side_by_side(pool, [(piece, send) for piece in chunked(items(6), 2)])
+    assert [outcome.key for outcome in outcomes] == [item.key for item in items(6)]
+
+
+def test_a_piece_that_fails_beside_others_is_told_of_its_items_alone(pool: ThreadPoolExecutor) -> None:
+    def send(some: Sequence[Item]) -> list[Outcome]:
+        if some[0].key == "2":
+            raise Transient("no answer", retry_after=7.0, reason="no_answer")
+        return [Outcome(item.key, "applied") for item in some]
+
+    outcomes = side_by_side(pool, [(piece, send) for piece in chunked(items(6), 2)])
+    assert [(o.status, o.retry_after) for o in outcomes if o.key in "23"] == [("retry", 7.0)] * 2
+    assert {o.status for o in outcomes if o.key not in "23"} == {"applied"}
+
+
+def test_when_no_piece_got_through_the_longest_wait_is_raised(pool: ThreadPoolExecutor) -> None:
+    def send(some: Sequence[Item]) -> list[Outcome]:
+        raise Transient("limit", retry_after=float(some[0].key), reason="locked")
+
+    with pytest.raises(Transient) as caught:
+        side_by_side(pool, [(piece, send) for piece in chunked(items(6), 2)])
+    assert caught.value.retry_after == 4.0
