@@ -1,6 +1,7 @@
 """What waits to be pushed, shown and approved: at the command line and through the API."""
 
 import json
+import tracemalloc
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -8,12 +9,14 @@ from typing import Any
 import pytest
 import yaml
 from click.testing import CliRunner, Result
-from sqlalchemy import event
+from sqlalchemy import event, insert
 
 from connector.app import create_app
 from connector.cli import main
 from connector.config.settings import Settings
 from connector.jobs import Jobs
+from connector.storage.tables import sync_state
+from connector.sync.outlook import listed, outlook
 from tests.conftest import CONFIG, NOON, order
 from tests.integration.test_guard import PIN, people, pushed_shop, review, vips, waiting
 from tests.integration.test_sync import Synced
@@ -129,8 +132,6 @@ def test_the_plan_is_read_in_the_order_of_the_table(synced: Synced) -> None:
         said.append((statement, parameters))
 
     event.listen(engine, "before_cursor_execute", note)
-    from connector.sync.outlook import listed
-
     with synced.shop.services.database.read() as connection:
         assert len(list(listed(connection, "klaviyo"))) == 3
     event.remove(engine, "before_cursor_execute", note)
@@ -139,6 +140,29 @@ def test_the_plan_is_read_in_the_order_of_the_table(synced: Synced) -> None:
         plan = [row[3] for row in connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", parameters)]
     assert plan[0] == "SEARCH sync_state USING PRIMARY KEY (destination=?)"
     assert not any("TEMP B-TREE" in step for step in plan)
+
+
+def test_the_plan_of_many_is_never_in_memory_as_a_whole(synced: Synced) -> None:
+    synced.configure("klaviyo")
+    database, shown = synced.shop.services.database, {"tags": ["vip"], "fields": {"note": "x" * 500}, "create": True}
+    with database.tx() as tx:
+        rows = [
+            {
+                "profile_id": number,
+                "desired": json.dumps(shown | {"email": f"p{number}@example.com", "subscribed": None}),
+            }
+            for number in range(1, 10_001)
+        ]
+        same = {"destination": "klaviyo", "pending": 1, "due_at": NOON, "changed_at": NOON}
+        tx.execute(insert(sync_state), [row | same for row in rows])
+    with database.read() as connection:
+        outlook(connection, "klaviyo")  # the first time fills caches
+        tracemalloc.start()
+        found = outlook(connection, "klaviyo")
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+    assert (found.contacts, found.fields["note"], found.tags_added["vip"]) == (10_000, 10_000, 10_000)
+    assert peak < 3_000_000, "all of it would be 6 MB and more"
 
 
 @pytest.mark.parametrize(("answer", "code", "pushed"), [("y\n", 0, 12), ("n\n", 1, 2), ("\n", 1, 2)])

@@ -6,9 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import event
 from structlog.testing import capture_logs
 
 from connector.clock import HOUR, SECOND
+from connector.config import store as configuration_store
+from connector.config.schema import configuration_from
+from connector.config.yaml_file import parse
 from connector.jobs import Jobs
 from connector.sync import guard
 from connector.sync.store import accepted, correct, pending
@@ -55,7 +59,7 @@ def vips(synced: Synced, kind: str = "klaviyo") -> int:
 
 def waiting(synced: Synced) -> int:
     [(count,)] = synced.rows("SELECT count(*) FROM sync_state WHERE pending = 1")
-    return count
+    return int(count)
 
 
 def pushed_shop(synced: Synced, count: int, *, big: int = 0, kind: str = "klaviyo", **settings: Any) -> None:
@@ -317,8 +321,6 @@ def test_it_is_said_once(synced: Synced) -> None:
 
 
 def test_what_was_approved_when_it_was_applied_is_not_held(synced: Synced) -> None:
-    from connector.config import store as configuration_store
-
     pushed_shop(synced, 12)
     services, current = synced.shop.services, synced.shop.services.configuration()
     assert current.version
@@ -333,9 +335,6 @@ def test_what_was_approved_when_it_was_applied_is_not_held(synced: Synced) -> No
             }
         }
     )
-    from connector.config.schema import configuration_from
-    from connector.config.yaml_file import parse
-
     wanted = configuration_from(parse(PIN + f"destinations: {text}\n"))
     configuration_store.apply(services.database, services.vault, wanted, NOON, approved=True)
     synced.shop.worker.refresh(force=True)
@@ -355,7 +354,6 @@ def test_held_contacts_cost_a_round_nothing(synced: Synced) -> None:
     synced.push()
     statements: list[tuple[str, Any]] = []
     engine = synced.shop.services.database.engine
-    from sqlalchemy import event
 
     def note(_c: Any, _cursor: Any, statement: str, parameters: Any, _context: Any, _many: bool) -> None:
         statements.append((statement, parameters))
