@@ -53,7 +53,7 @@ class Properties:
         self._http = http
         self._clock = clock
         self._mending = threading.Lock()
-        self._mended_at = float("-inf")
+        self._whole_at = float("-inf")
         self.mended = 0
         self._path = f"/crm/properties/{version}/contacts"
         self._limits = f"/crm/limits/{version}/custom-properties"
@@ -127,17 +127,18 @@ class Properties:
 
     def mend(self, seen: int) -> bool:
         """Makes again what was taken away while we ran; True when that was done, here or by another thread since
-        `mended` stood at `seen`. False when all that we know of is there, and within a minute of the last look: a batch
-        refused for another reason is divided into many calls."""
+        `mended` stood at `seen`. False when all that we know of is there, and for a minute after: a batch refused for
+        another reason is divided into many calls, each of which would look again."""
         with self._mending:
             if self.mended > seen:
                 return True
-            if self._clock.time() < self._mended_at + _MEND_SECONDS:
+            if self._clock.time() < self._whole_at + _MEND_SECONDS:
                 return False
-            self._mended_at = self._clock.time()
-            made = self._make_all()
-            self.mended += bool(made)
-            return bool(made)
+            if not self._make_all():
+                self._whole_at = self._clock.time()
+                return False
+            self.mended += 1
+            return True
 
     def _make_all(self) -> list[str]:
         return self.provision([s for s in self._fields.values() if s not in OWN_FIELDS], sorted(self._tags))
