@@ -61,7 +61,7 @@ _TAG_CALLS = 4
 _CALL_SECONDS = 120.0  # that long a call may keep its connection there, though it timed out here
 _LONGEST_BATCH = 900.0  # seconds: then it is not waited for any more
 _OPT_IN_SECONDS = 3600.0
-_BATCH_NOTE = "batch "
+_BATCH_NOTE = "batch"
 
 _SHOWN = "id,contact_id,email_address,status,merge_fields,tags,tags_count"
 _CONSENT: Mapping[str, Consent] = {
@@ -72,8 +72,8 @@ _CONSENT: Mapping[str, Consent] = {
 
 
 class _Job(NamedTuple):
-    """A batch under way. stage: what it does, `members` or `tags`; until: epoch seconds; members: the digest of each by
-    key, in the order of its operations."""
+    """A batch under way. id: "" until its start was answered; stage: what it does, `members` or `tags`; until: epoch
+    seconds; members: the digest of each by key, in the order of its operations."""
 
     id: str
     stage: str
@@ -119,7 +119,7 @@ class Mailchimp:
         self._fields = MergeFields(self._http, self._list, slots, settings.jobs)
         self._tags = Tags(self._http, self._list)
         self._batches = Batches(self._http, clock, settings.allow_insecure)
-        self._jobs = settings.jobs
+        self._notes = settings.jobs
         self._double_opt_in: tuple[float, bool] | None = None
 
     def check_login(self) -> Account:
@@ -305,32 +305,41 @@ class Mailchimp:
         return self._concluded(job, members)
 
     def _start(self, members: Sequence[Member], operations: Sequence[Operation], stage: str) -> _Job:
-        """A batch with an operation for each member, noted so that a later call or process can wait for it."""
+        """A batch with an operation for each member, noted so that a later call or process can wait for it. The note is
+        made before, because a start that nobody answered may have been one."""
         until = self._clock.time() + _LONGEST_BATCH
-        job = _Job(self._batches.start(operations), stage, until, {m.key: m.digest for m in members})
-        self._jobs[f"{_BATCH_NOTE}{job.id}"] = orjson.dumps(job._asdict()).decode()
+        job = _Job("", stage, until, {m.key: m.digest for m in members})
+        self._notes[_BATCH_NOTE] = orjson.dumps(job._asdict()).decode()
+        try:
+            job = job._replace(id=self._batches.start(operations))
+        except DeliveryError as error:
+            if error.reason != "no_answer":
+                self._notes.pop(_BATCH_NOTE, None)
+            raise
+        self._notes[_BATCH_NOTE] = orjson.dumps(job._asdict()).decode()
         return job
 
     def _earlier(self, members: Sequence[Member]) -> dict[str, Outcome]:
         """The outcomes, by key, of those members who are as they were in a batch that an earlier call gave up on.
         Nothing is sent before it ends: ending later, it would undo that."""
-        found: dict[str, Outcome] = {}
-        notes = [note for name, note in list(self._jobs.items()) if name.startswith(_BATCH_NOTE)]
-        for job in (_Job(**orjson.loads(note)) for note in notes):
-            same = [member for member in members if job.members.get(member.key) == member.digest]
-            if self._clock.time() >= job.until:
-                self._jobs.pop(f"{_BATCH_NOTE}{job.id}", None)
-                continue
-            try:
-                found |= {one.key: one for one in self._concluded(job, same, again=True)}
-            except Rejected:  # Mailchimp has forgotten it
-                self._jobs.pop(f"{_BATCH_NOTE}{job.id}", None)
-        return found
+        if _BATCH_NOTE not in self._notes:
+            return {}
+        job = _Job(**orjson.loads(self._notes[_BATCH_NOTE]))
+        same = [member for member in members if job.members.get(member.key) == member.digest]
+        try:
+            if self._clock.time() < job.until and job.id:
+                return {one.key: one for one in self._concluded(job, same, again=True)}
+            if self._clock.time() < job.until:
+                self._batches.wait_for_all(since=job.until - _LONGEST_BATCH)
+        except Rejected:
+            pass  # Mailchimp has forgotten it
+        self._notes.pop(_BATCH_NOTE, None)
+        return {}
 
     def _concluded(self, job: _Job, wanted: Sequence[Member], *, again: bool = False) -> list[Outcome]:
         """The outcomes of the wanted members of a batch, tagged; raises Transient when it does not end in time."""
         batch = self._batches.ended(job.id, len(job.members), again=again)
-        self._jobs.pop(f"{_BATCH_NOTE}{job.id}", None)
+        self._notes.pop(_BATCH_NOTE, None)
         answers = self._batches.answers(batch, len(job.members)) if wanted else {}
         places = {key: place for place, key in enumerate(job.members)}
         outcomes = {member.key: _from_batch(member, answers.get(places[member.key])) for member in wanted}

@@ -2,12 +2,13 @@
 
 import re
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import Any
 from urllib.parse import quote
 
 from adapters.archive import json_files
 from adapters.destination import Clock
-from adapters.errors import Transient
+from adapters.errors import Rejected, Transient
 from adapters.http import Answer, Http, parse
 from adapters.shape import count, records, word
 
@@ -19,6 +20,9 @@ _LOOKS_AT_FEW = (0.5, 1.5, 4.0, 10.0, 18.0, 26.0)
 _LOOKS = (2.0, 8.0, 20.0, 30.0)
 _LOOKS_AGAIN = (0.0, 20.0, 40.0)
 """Seconds before each look at a batch, a minute in all. Each look is a call: a full batch is looked at less often."""
+
+_GATEWAYS = (502, 504, 524)  # nobody knows whether the batch was started
+_SKEW = 60.0  # seconds by which the vendor's clock may be behind ours
 
 # Where the results of a batch may lie, up to the slash that ends the host.
 _RESULT_PLACE = re.compile(
@@ -42,7 +46,24 @@ class Batches:
     def start(self, operations: Sequence[Operation]) -> str:
         """The id of a batch of these operations, each known by its position."""
         numbered = [{**operation, "operation_id": str(index)} for index, operation in enumerate(operations)]
-        return str(self._http.call("POST", "/3.0/batches", body={"operations": numbered}).at("id"))
+        body = {"operations": numbered}
+        try:
+            answer = self._http.call("POST", "/3.0/batches", body=body, expect=_GATEWAYS, repeatable=False)
+        except Rejected as error:
+            if error.reason != "unknown_result":
+                raise
+            raise Transient(error.message, reason="no_answer", retry_after=5.0) from None
+        if answer.status in _GATEWAYS:
+            raise Transient(f"{answer.status}: the gateway gave up waiting", reason="no_answer", retry_after=30.0)
+        return str(answer.at("id"))
+
+    def wait_for_all(self, *, since: float) -> None:
+        """Returns once no batch is under way that was started then (epoch seconds) or later, by whomever: one of them
+        may be one whose start was not answered. Raises Transient (`job_pending`) when that takes too long."""
+        query = {"count": 1000, "fields": "batches.id,batches.status,batches.submitted_at"}
+        for batch in records(self._http.call("GET", "/3.0/batches", query=query).data, "batches"):
+            if batch.get("status") != "finished" and _started(batch) >= since - _SKEW:
+                self.ended(word(batch, "id"), 0, again=True)
 
     def ended(self, batch_id: str, size: int, *, again: bool = False) -> Batch:
         """The batch once it has ended. Raises Transient (`job_pending`) when that takes more than a minute, Rejected
@@ -85,6 +106,13 @@ class Batches:
         except ValueError as error:
             message = f"the batch's results cannot be read: {error}"
             raise Transient(message, reason="unreadable_answer", retry_after=30.0) from None
+
+
+def _started(batch: Batch) -> float:
+    try:
+        return datetime.fromisoformat(word(batch, "submitted_at")).timestamp()
+    except ValueError:
+        return float("inf")
 
 
 def _answer(result: Mapping[str, Any]) -> Answer:

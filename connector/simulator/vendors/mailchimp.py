@@ -143,6 +143,7 @@ class FakeMailchimp(FakeVendor):
             route("POST", f"{lists}/segments/{{id}}", self._tag_in_bulk, REQUESTS["segment_members"]),
             route("GET", f"{lists}/tag-search", self._search_tags),
             route("POST", "/3.0/batches", self._start_batch, REQUESTS["batch"]),
+            route("GET", "/3.0/batches", self._read_batches),
             route("GET", "/3.0/batches/{id}", self._read_batch),
             route("GET", r"/3.0/batch-results/{id}\.tar\.gz", self._batch_results),
         )
@@ -631,6 +632,12 @@ class FakeMailchimp(FakeVendor):
         batch = _Batch(f"{next(self._numbers):010x}", now, now + self.batch_seconds, request.json["operations"])
         self._batches[batch.id] = batch
         return Response(200, self._shown_batch(batch))
+
+    def _read_batches(self, request: Request, _: Mapping[str, str]) -> Response:
+        self._run_due_batches()
+        kept = [batch for batch in self._batches.values() if self.clock.time() <= batch.created + KEPT_SECONDS]
+        page, total = self._page(request, kept)
+        return Response(200, {"batches": [self._shown_batch(batch) for batch in page], "total_items": total})
 
     def _read_batch(self, _: Request, parts: Mapping[str, str]) -> Response:
         self._run_due_batches()
