@@ -195,7 +195,7 @@ class BrowserConfig:
 class SourceConfig:
     """A configured source. `secrets` are references (`env:NAME`, `file:PATH`) or encrypted values (`enc:...`). `shop`:
     the source whose user and order ids this one sends, and which is the truth about its orders. `silent_after`: how
-    long, such as 6h, no good delivery may come until somebody is told."""
+    long, such as 6h, no good delivery may come until somebody is told. `options`: its kind's own, such as a mapping."""
 
     name: str
     kind: str
@@ -203,6 +203,7 @@ class SourceConfig:
     browser: BrowserConfig | None = None
     shop: str | None = None
     silent_after: str | None = None
+    options: Mapping[str, Json] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,12 +237,14 @@ class DestinationConfig:
 
 @dataclass(frozen=True, slots=True)
 class FieldConfig:
-    """A field pushed to every destination: `source` is a path such as `traits.total_spent`; type as in adapters."""
+    """A field pushed to `destinations` (None means all): `source` is a path such as `traits.total_spent`; type as in
+    adapters."""
 
     name: str
     source: str
     type: Literal["text", "number", "boolean", "date", "datetime", "list", "object"]
     label: str
+    destinations: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -253,13 +256,37 @@ class SegmentConfig:
     when: Mapping[str, Json]
 
 
+_NOBODYS: Mapping[str, tuple[str, ...]] = {
+    "email": ("test@test.com", "noreply@*", "no-reply@*", "none@none.com", "na@na.com", "*.invalid"),
+    "phone": ("+10000000000", "+11111111111", "+12345678900"),
+    "anonymous_id": ("0", "null", "undefined", "none", "00000000-0000-0000-0000-000000000000"),
+}
+_MOST: Mapping[str, int] = {"email": 20, "phone": 20, "anonymous_id": 500, "checkout_token": 5_000, "cart_token": 5_000}
+
+
+@dataclass(frozen=True, slots=True)
+class IdentityConfig:
+    """What identifiers are worth. `blocked` by kind: values (with * for any text) that are nobody's; `limits` by kind:
+    how many of them one profile may have."""
+
+    blocked: Mapping[str, tuple[str, ...]] = field(
+        default_factory=lambda: {kind: tuple(sorted(values)) for kind, values in sorted(_NOBODYS.items())}
+    )
+    limits: Mapping[str, int] = field(default_factory=lambda: dict(_MOST))
+
+
 @dataclass(frozen=True, slots=True)
 class Configuration:
     """Everything configured, in the file's order. `version` grows with each applied change."""
 
     version: int = 0
     store: StoreInfo = StoreInfo()
+    identity: IdentityConfig = field(default_factory=IdentityConfig)
     sources: Mapping[str, SourceConfig] = field(default_factory=dict)
     destinations: Mapping[str, DestinationConfig] = field(default_factory=dict)
     fields: Mapping[str, FieldConfig] = field(default_factory=dict)
     segments: Mapping[str, SegmentConfig] = field(default_factory=dict)
+
+    def fields_of(self, destination: str) -> list[FieldConfig]:
+        """The fields that a destination shows."""
+        return [one for one in self.fields.values() if one.destinations is None or destination in one.destinations]

@@ -53,6 +53,12 @@ class NotPermitted(ConnectorError):
     reason = "not_permitted"
 
 
+class CannotUnmerge(ConnectorError):
+    """Whoever asked must choose another merge: this one is none, or none any more."""
+
+    reason = "cannot_unmerge"
+
+
 class NotDurable(ConnectorError):
     """The log could not promise to keep a delivery in time: the sender gets 503 and repeats."""
 

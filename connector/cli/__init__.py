@@ -7,12 +7,15 @@ from connector.cli import (
     configuration,
     destinations,
     keys,
+    merges,
+    pasting,
     privacy,
     quality,
     replaying,
     running,
     sources,
     standing,
+    trying,
     verifying,
 )
 from connector.cli.commands import Commands
@@ -37,6 +40,7 @@ for command in (
     sources.source,
     destinations.destination,
     verifying.verify,
+    merges.profile,
     privacy.privacy,
     keys.token,
     keys.key,
@@ -48,4 +52,7 @@ for command in (
 for command in (approving.plan, approving.approve, approving.new_account):
     destinations.destination.add_command(command)
 
-sources.source.add_command(quality.source_quality)
+sources.source.add_command(trying.source_try)
+
+for command in (quality.source_quality, pasting.source_snippet, pasting.source_pixel):
+    sources.source.add_command(command)

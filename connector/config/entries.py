@@ -10,6 +10,7 @@ from connector.domain import (
     Configuration,
     DestinationConfig,
     FieldConfig,
+    IdentityConfig,
     Json,
     SegmentConfig,
     SourceConfig,
@@ -17,11 +18,15 @@ from connector.domain import (
     VerifyConfig,
 )
 
-KINDS = ("store", "source", "destination", "field", "segment")
+KINDS = ("store", "identity", "source", "destination", "field", "segment")
 """In the order in which they refer to nothing that comes later, but for segments, which destinations name."""
 
 STORE = "store"
 """The name of the one object of kind store."""
+
+
+IDENTITY = "identity"
+"""The name of the one object of kind identity."""
 
 
 class Entry(NamedTuple):
@@ -36,12 +41,17 @@ def entries_of(configuration: Configuration) -> Iterator[Entry]:
     """Every object of a configuration, kind by kind, each in the file's order."""
     store = configuration.store
     yield Entry("store", STORE, {"name": store.name, "timezone": store.timezone, "currency": store.currency})
+    if configuration.identity != IdentityConfig():
+        blocked = {kind: list(values) for kind, values in configuration.identity.blocked.items()}
+        yield Entry("identity", IDENTITY, {"blocked": blocked, "limits": dict(configuration.identity.limits)})
     for source in configuration.sources.values():
         yield Entry("source", source.name, _of_source(source))
     for destination in configuration.destinations.values():
         yield Entry("destination", destination.name, _of_destination(destination))
     for one in configuration.fields.values():
-        yield Entry("field", one.name, {"from": one.source, "type": one.type, "label": one.label})
+        shown = None if one.destinations is None else list(one.destinations)
+        told = {"from": one.source, "type": one.type, "label": one.label, "destinations": shown}
+        yield Entry("field", one.name, told)
     for segment in configuration.segments.values():
         yield Entry("segment", segment.id, {"name": segment.name, "when": segment.when})
 
@@ -54,6 +64,7 @@ def configuration_of(entries: Iterable[Entry], version: int) -> Configuration:
     return Configuration(
         version=version,
         store=found["store"].get(STORE, StoreInfo()),
+        identity=found["identity"].get(IDENTITY, IdentityConfig()),
         sources=found["source"],
         destinations=found["destination"],
         fields=found["field"],
@@ -71,6 +82,11 @@ def same(left: Json, right: Json) -> bool:
     return json.dumps(left, sort_keys=True) == json.dumps(right, sort_keys=True)
 
 
+def _identity(name: str, definition: Mapping[str, Json]) -> IdentityConfig:
+    blocked = {kind: tuple(values) for kind, values in definition["blocked"].items()}
+    return IdentityConfig(blocked, definition["limits"])
+
+
 def _of_source(source: SourceConfig) -> dict[str, Json]:
     browser = source.browser
     return {
@@ -84,6 +100,7 @@ def _of_source(source: SourceConfig) -> dict[str, Json]:
         },
         "shop": source.shop,
         "silent_after": source.silent_after,
+        "options": dict(source.options),
     }
 
 
@@ -97,6 +114,7 @@ def _source(name: str, definition: Mapping[str, Json]) -> SourceConfig:
         taken,
         definition.get("shop"),
         definition.get("silent_after"),
+        definition.get("options", {}),
     )
 
 
@@ -127,10 +145,17 @@ def _destination(name: str, definition: Mapping[str, Json]) -> DestinationConfig
     return DestinationConfig(name=name, **{**definition, **typed})
 
 
+def _field(name: str, definition: Mapping[str, Any]) -> FieldConfig:
+    shown = definition["destinations"]
+    given = (definition["from"], definition["type"], definition["label"])
+    return FieldConfig(name, *given, None if shown is None else tuple(shown))
+
+
 _BUILD: dict[str, Callable[[str, Mapping[str, Any]], object]] = {
     "store": lambda name, definition: StoreInfo(**definition),
+    "identity": _identity,
     "source": _source,
     "destination": _destination,
-    "field": lambda name, definition: FieldConfig(name, definition["from"], definition["type"], definition["label"]),
+    "field": _field,
     "segment": lambda name, definition: SegmentConfig(name, definition["name"], definition["when"]),
 }

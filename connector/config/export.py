@@ -48,9 +48,10 @@ def _defaults(kind: str, name: str, definition: Mapping[str, Json], kinds: Kinds
         known = kinds.destinations.get(definition["kind"])
         return _DESTINATION_DEFAULTS | ({"create_contacts": creation_policy(known)} if known else {})
     if kind == "source":
-        return {"browser": None, "shop": None, "silent_after": None}
+        return {"browser": None, "shop": None, "silent_after": None, "options": {}}
     if kind == "field":
-        return {"type": field_types.type_of(definition["from"]), "label": field_types.label_of(name)}
+        guessed = {"type": field_types.type_of(definition["from"]), "label": field_types.label_of(name)}
+        return {**guessed, "destinations": None}
     return {}
 
 

@@ -43,7 +43,8 @@ def render(changes: list[ConfigChange]) -> str:
         return "Nothing to change."
     lines: list[str] = []
     for change in changes:
-        title = f"{change.kind} {change.name}" if change.name and change.kind != "store" else change.kind
+        alone = change.kind in ("store", "identity") or not change.name
+        title = change.kind if alone else f"{change.kind} {change.name}"
         if change.action == "reorder":
             title = f"order of the {change.kind}s"
         lines.append(f"{_SIGNS[change.action]} {title}")

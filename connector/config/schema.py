@@ -17,6 +17,7 @@ from connector.config import field_types, secrets
 from connector.config.currencies import CURRENCIES
 from connector.config.kinds import Kinds, creation_policy, known_kinds
 from connector.config.rules import rule_problems
+from connector.config.source_options import option_problems
 from connector.config.yaml_file import Document, escaped, nearest
 from connector.domain import (
     BrowserConfig,
@@ -24,6 +25,7 @@ from connector.domain import (
     CreatePolicy,
     DestinationConfig,
     FieldConfig,
+    IdentityConfig,
     Json,
     SegmentConfig,
     SourceConfig,
@@ -64,14 +66,19 @@ def configuration_from(document: Document, kinds: Kinds | None = None) -> Config
         *_path_problems(loaded, document.folder),
         *_source_problems(loaded["sources"], kinds),
         *_destination_problems(loaded["destinations"], kinds, list(segments)),
+        *_field_problems(loaded["fields"], list(loaded["destinations"])),
         *rule_problems(segments, store),
     ]
     if problems:
         raise document.invalid(problems)
     folder = document.folder
+    sources = {name: _source(name, entry, folder) for name, entry in loaded["sources"].items()}
+    if problems := list(option_problems(sources)):
+        raise document.invalid(problems)
     return Configuration(
         store=store,
-        sources={name: _source(name, entry, folder) for name, entry in loaded["sources"].items()},
+        identity=_identity(loaded["identity"]),
+        sources=sources,
         destinations={
             name: _destination(name, entry, kinds.destinations[entry["kind"]], folder)
             for name, entry in loaded["destinations"].items()
@@ -139,6 +146,17 @@ class _Rule(fields.Field[dict[str, Json]]):
         if not isinstance(value, dict) or not value:
             found = _type(value) if value else "empty"
             raise ValidationError(f"is {found}, but must be a rule such as {{event: Order Completed}}")
+        return value
+
+
+class _Options(fields.Field[dict[str, Json]]):
+    """A source's own options: its kind says what may be in them (source_options)."""
+
+    default_error_messages = _MESSAGES
+
+    def _deserialize(self, value: Json, attr: str | None, data: Any, **kwargs: Any) -> dict[str, Json]:
+        if not isinstance(value, dict):
+            raise ValidationError(f"is {_type(value)}, but must be an object: a key, a colon and its value")
         return value
 
 
@@ -322,6 +340,7 @@ class _Source(_Section):
     browser = fields.Nested(_Browser, load_default=None, allow_none=True)
     shop = _Text(load_default=None)
     silent_after = _Text(load_default=None, fault=_duration_fault)
+    options = _Options(load_default=dict)
 
 
 _ANY_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,62}")
@@ -347,6 +366,7 @@ class _Field(_Section):
     source = _Text(data_key="from", required=True, fault=field_types.fault_of)
     type = _Text(fault=_one_of(field_types.FIELD_TYPES), load_default=None)
     label = _Text(longest=50, load_default=None)
+    destinations = _Texts(_Text(), at_least=1, load_default=None)
 
 
 class _Segment(_Section):
@@ -359,6 +379,26 @@ def _require_version_1(value: Json) -> None:
         raise ValidationError("must be 1, the only version of this format")
 
 
+class _Blocked(_Section):
+    email = _Texts(_Text(), at_least=1, load_default=list)
+    phone = _Texts(_Text(), at_least=1, load_default=list)
+    anonymous_id = _Texts(_Text(), at_least=1, load_default=list)
+    customer_id = _Texts(_Text(), at_least=1, load_default=list)
+
+
+class _Most(_Section):
+    email = _Whole(1, 1_000, load_default=None)
+    phone = _Whole(1, 1_000, load_default=None)
+    anonymous_id = _Whole(1, 100_000, load_default=None)
+    checkout_token = _Whole(1, 100_000, load_default=None)
+    cart_token = _Whole(1, 100_000, load_default=None)
+
+
+class _Identity(_Section):
+    blocked = fields.Nested(_Blocked, load_default=dict)
+    limits = fields.Nested(_Most, load_default=dict)
+
+
 class _File(_Section):
     version = fields.Raw(
         required=True,
@@ -366,6 +406,7 @@ class _File(_Section):
         error_messages={"required": "is missing; write version: 1", "null": "must be 1"},
     )
     store = fields.Nested(_Store, load_default=None, allow_none=True)
+    identity = fields.Nested(_Identity, load_default=dict)
     sources = _Named(_Source(), _SLUG, _SLUG_RULE)
     destinations = _Named(_Destination(), _SLUG, _SLUG_RULE)
     field_entries = _Named(_Field(), _FIELD_NAME, _FIELD_RULE, data_key="fields")
@@ -421,6 +462,14 @@ def _source_problems(sources: Mapping[str, Any], kinds: Kinds) -> _Found:
             )
 
 
+def _field_problems(fields: Mapping[str, Any], destinations: list[str]) -> _Found:
+    for name, entry in fields.items():
+        for index, one in enumerate(entry["destinations"] or ()):
+            if one not in destinations:
+                where = f"/fields/{name}/destinations/{index}"
+                yield where, f'there is no destination "{one}"; {nearest(one, destinations)}'
+
+
 def _destination_problems(destinations: Mapping[str, Any], kinds: Kinds, segments: list[str]) -> _Found:
     for name, entry in destinations.items():
         here = f"/destinations/{name}"
@@ -469,11 +518,25 @@ def _address_fault(address: str, allow_insecure: bool) -> str | None:
 # --- the configuration that it means ---------------------------------------------------------------------------------
 
 
+def _identity(entry: Mapping[str, Any]) -> IdentityConfig:
+    """What is written is added to what is blocked, and replaces what is the most."""
+    common = IdentityConfig()
+    own = {kind: values for kind, values in entry.get("blocked", {}).items() if values}
+    blocked = {
+        kind: tuple(sorted({*common.blocked.get(kind, ()), *(value.lower() for value in own.get(kind, ()))}))
+        for kind in sorted(common.blocked.keys() | own.keys())
+    }
+    limits = {kind: most for kind, most in entry.get("limits", {}).items() if most is not None}
+    return IdentityConfig(blocked, {**common.limits, **limits})
+
+
 def _source(name: str, entry: Mapping[str, Any], folder: Path | None) -> SourceConfig:
     located = tuple(_located(secret, folder) for secret in entry["secrets"])
     browser = entry["browser"]
     taken = browser and BrowserConfig(tuple(browser["keys"]), tuple(browser["origins"]), browser["events_per_second"])
-    return SourceConfig(name, entry["kind"], located, taken, entry["shop"], entry["silent_after"])
+    return SourceConfig(
+        name, entry["kind"], located, taken, entry["shop"], entry["silent_after"], entry["options"]
+    )
 
 
 def _destination(name: str, entry: Mapping[str, Any], kind: Takes, folder: Path | None) -> DestinationConfig:
@@ -497,9 +560,13 @@ def _destination(name: str, entry: Mapping[str, Any], kind: Takes, folder: Path 
 
 
 def _field(name: str, entry: Mapping[str, Any]) -> FieldConfig:
-    path = entry["source"]
+    path, shown = entry["source"], entry["destinations"]
     return FieldConfig(
-        name, path, entry["type"] or field_types.type_of(path), entry["label"] or field_types.label_of(name)
+        name,
+        path,
+        entry["type"] or field_types.type_of(path),
+        entry["label"] or field_types.label_of(name),
+        None if shown is None else tuple(shown),
     )
 
 

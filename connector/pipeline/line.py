@@ -18,12 +18,15 @@ from connector.pipeline.meaning import understand
 from connector.pipeline.people import identify, load
 from connector.pipeline.things import store_things
 from connector.pipeline.traits import compute_traits
+from connector.pipeline.unmerge import separate
 from connector.ports import Rec, Source
 from connector.privacy import requests as privacy
 from connector.profiles import store, traits
+from connector.profiles.identity import Rules
 from connector.quality.drift import ShapeWatch
 from connector.segments import store as segment_store
 from connector.segments.evaluate import RuleSet
+from connector.sources import configured
 from connector.storage import counters
 from connector.sync import store as sync_store
 
@@ -39,8 +42,11 @@ class Pipeline:
         self.configuration = configuration
         self.ruleset = ruleset
         self.filling: Mapping[str, int] = {}
-        self._sources = sources
+        self._sources = {
+            name: configured(sources[config.kind], config.options) for name, config in configuration.sources.items()
+        }
         self._zone = ZoneInfo(configuration.store.timezone)
+        self._rules = Rules(configuration.identity)
         self._shapes = ShapeWatch()
         self._decisions = Decisions(configuration, ruleset)
 
@@ -61,7 +67,8 @@ class Pipeline:
 
     def _work_off(self, tx: Connection, meant: Sequence[Meant], now: Millis) -> None:
         shop, batch = self.configuration.store, Batch()
-        people = identify(tx, meant, batch, now)
+        people = identify(tx, meant, batch, self._rules, now)
+        counters.add(tx, {("identity", reason): count for reason, count in people.refused.items()}, now)
         persons = load(tx, people, batch, now)
         store_things(tx, meant, batch, shop)
         store_events(tx, meant, batch, self._zone)
@@ -94,6 +101,13 @@ class Pipeline:
         store.save(tx, persons.values(), now)
         self._decisions.decide(tx, persons, batch, self.filling, now)
         store.add_changes(tx, batch.changes)
+
+    def unmerge(self, tx: Connection, merge: int, now: Millis) -> tuple[int, int]:
+        """The two profiles that a merge had made one, each themselves again. No flow starts by it. Raises
+        CannotUnmerge."""
+        people = separate(tx, merge, now)
+        self.recompute(tx, people, now)
+        return people
 
     def resync(self, tx: Connection, people: Iterable[int], now: Millis, *, filled: str = "") -> None:
         """Bring the desired states of these people up to date, after a rule or the configuration changed. No cue starts

@@ -2,6 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from sqlalchemy import Connection
 
@@ -10,17 +11,26 @@ from connector.domain import Identifier
 from connector.inbox import deliveries
 from connector.pipeline.batch import Batch, Meant
 from connector.pipeline.timeline import change
-from connector.profiles import consent, store, traits
-from connector.profiles.identity import People
+from connector.profiles import consent, journal, store, traits
+from connector.profiles.identity import People, Rules, Stored
 from connector.profiles.store import Person
 from connector.segments import store as segment_store
 
 
-def identify(tx: Connection, meant: Sequence[Meant], batch: Batch, now: Millis) -> People:
+def identify(tx: Connection, meant: Sequence[Meant], batch: Batch, rules: Rules, now: Millis) -> People:
     """Say in each of `meant` which person it is about, and in `batch` whom it touches; tie new identifiers."""
     wanted = {one for m in meant for one in (*m.normalised.identifiers, *m.normalised.merged_from)}
     known = store.holders(tx, wanted)
-    people = People(known, store.held(tx, set(known.values())), store.next_id(tx))
+    holders = set(known.values())
+    stored_people = Stored(
+        known,
+        store.held(tx, holders),
+        store.identifier_counts(tx, holders),
+        store.shared_devices(tx, known),
+        journal.kept_apart(tx, holders),
+        store.next_id(tx),
+    )
+    people = People(stored_people, rules)
     source_of: dict[Identifier, str] = {}
     stored = _order_owners(tx, meant)
     by_order = dict(stored)
@@ -32,6 +42,7 @@ def identify(tx: Connection, meant: Sequence[Meant], batch: Batch, now: Millis) 
             authoritative=normalised.authoritative,
             unverified=normalised.unverified,
             merged_from=normalised.merged_from,
+            told_by=(source, one.delivery.id),
         )
         if person is None and normalised.order_ref is not None:
             person = by_order.get((source, normalised.order_ref))
@@ -60,7 +71,8 @@ def identify(tx: Connection, meant: Sequence[Meant], batch: Batch, now: Millis) 
         if ends[0] != ends[1]:
             batch.moved.append((identifier.value, *ends))
             batch.touched |= set(ends)
-    store.tie(tx, {one: people.find(person) for one, person in people.tied.items()}, source_of, now)
+    ties = {one: people.find(person) for one, person in people.tied.items()}
+    store.tie(tx, ties, source_of, now, people.shared)
     return people
 
 
@@ -102,6 +114,7 @@ def load(tx: Connection, people: People, batch: Batch, now: Millis) -> dict[int,
         if loser is None:
             continue  # made and merged within this batch: there is nothing of it to move
         united = persons[winner]
+        journal.note(tx, replace(merge, winner=winner), united, loser, now)
         _note_told(tx, united, loser, batch)
         united.consent = consent.merge(united.consent, loser.consent)
         united.traits = loser.traits | united.traits

@@ -11,6 +11,7 @@ from sqlalchemy.dialects.sqlite import insert as upsert
 
 from connector.clock import DAY, Millis
 from connector.domain import Identifier, PrivacyKind
+from connector.profiles import journal
 from connector.profiles import store as profiles
 from connector.storage.tables import (
     change,
@@ -201,6 +202,7 @@ def erase(tx: Connection, people: Sequence[int]) -> None:
             dead_letter.c.kind != "delivery", dead_letter.c.reference.in_([str(person) for person in people])
         )
     )
+    journal.forget(tx, people)
     profiles.spend_ids(tx, max(people))
     tx.execute(delete(profile).where(profile.c.id.in_(people)))
 

@@ -1,9 +1,12 @@
 """Who is meant: identifiers tied to people, one batch at a time, in memory and pure."""
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+import re
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field
+from fnmatch import translate
 
-from connector.domain import Identifier
+from connector.domain import Identifier, IdentityConfig
 
 _STRENGTH = {"customer_id": 0, "email": 1, "phone": 2, "checkout_token": 3, "cart_token": 4, "anonymous_id": 5}
 _MOVABLE = ("email", "phone")  # what a shop may reassign from one of its customers to another
@@ -11,30 +14,78 @@ _MOVABLE = ("email", "phone")  # what a shop may reassign from one of its custom
 
 @dataclass(frozen=True, slots=True)
 class Merge:
-    """Two people found to be one: `loser`'s history goes to `winner`, the older of the two."""
+    """Two people found to be one: `loser`'s history goes to `winner`, the older of the two. `told_by` are the source
+    and id of the delivery that showed it."""
 
     winner: int
     loser: int
     because: str
+    told_by: tuple[str, str] = ("", "")
+
+
+class Rules:
+    """What identifiers are worth, compiled (see domain.IdentityConfig)."""
+
+    def __init__(self, config: IdentityConfig) -> None:
+        self._blocked = {
+            kind: re.compile("|".join(translate(value.lower()) for value in values))
+            for kind, values in config.blocked.items()
+            if values
+        }
+        self._limits = config.limits
+
+    def is_nobodys(self, identifier: Identifier) -> bool:
+        """True for values that many people give, such as test@test.com."""
+        blocked = self._blocked.get(identifier.kind)
+        if blocked is None:
+            return False
+        value = identifier.value.partition(":")[2] if identifier.kind == "customer_id" else identifier.value
+        return blocked.match(value.lower()) is not None
+
+    def has_room(self, kind: str, count: int) -> bool:
+        """True when a profile with `count` identifiers of this kind may have one more."""
+        return count < self._limits.get(kind, count + 1)
+
+
+@dataclass(slots=True)
+class Stored:
+    """What is stored about the identifiers of a batch and the profiles behind them.
+
+    known: the profile of each identifier; held: the customer ids and e-mails of those profiles; counts: how many
+    identifiers of each kind each has; shared: devices that several known people use; apart: pairs of profiles (lower
+    id first) that a person has said are two people; next_id: the first free profile id.
+    """
+
+    known: Mapping[Identifier, int] = field(default_factory=dict)
+    held: Mapping[int, Iterable[Identifier]] = field(default_factory=dict)
+    counts: Mapping[tuple[int, str], int] = field(default_factory=dict)
+    shared: Collection[Identifier] = ()
+    apart: Collection[tuple[int, int]] = ()
+    next_id: int = 1
 
 
 class People:
     """The people that a batch touches.
 
-    `known` ties identifiers to profile ids as stored; `held` lists the customer ids and e-mails that those profiles
-    hold; `next_id` is the first free profile id. After the calls of `resolve`, `created`, `tied` and `merges` say
-    what to write, and `moved` which e-mails have left whom.
+    After the calls of `resolve`, `created`, `tied`, `shared` and `merges` say what to write, `moved` which e-mails have
+    left whom, and `refused` counts the identifiers that were passed over, by reason.
     """
 
-    def __init__(self, known: Mapping[Identifier, int], held: Mapping[int, Iterable[Identifier]], next_id: int) -> None:
-        self._known = dict(known)
-        self._held: dict[int, set[Identifier]] = {person: set(identifiers) for person, identifiers in held.items()}
+    def __init__(self, stored: Stored, rules: Rules) -> None:
+        self._known = dict(stored.known)
+        self._held: dict[int, set[Identifier]] = {person: set(them) for person, them in stored.held.items()}
+        self._counts = Counter(dict(stored.counts))
+        self._was_shared = set(stored.shared)
+        self._apart = {frozenset(pair) for pair in stored.apart}
+        self._rules = rules
         self._alias: dict[int, int] = {}
-        self._next = next_id
+        self._next = stored.next_id
         self.created: list[int] = []
         self.tied: dict[Identifier, int] = {}
+        self.shared: set[Identifier] = set()
         self.merges: list[Merge] = []
         self.moved: list[tuple[Identifier, int]] = []
+        self.refused: Counter[str] = Counter()
 
     def find(self, person: int) -> int:
         """The profile that `person` has become."""
@@ -49,15 +100,16 @@ class People:
         authoritative: bool = False,
         unverified: bool = False,
         merged_from: Iterable[Identifier] = (),
+        told_by: tuple[str, str] = ("", ""),
     ) -> int | None:
         """The profile id of the one person who has these identifiers; None when there are none.
 
         The strongest known identifier decides. Others' holders are merged in, unless both are known customers of one
-        shop, or only a phone ties two people who write from different addresses: then the weaker identifier stays with
-        its holder, or moves when the sender is the authority on it. An unverified claim brings in unknown visitors only,
-        and gives somebody known nothing but the visitor's own id.
+        shop, or somebody has said that they are two people, or only a phone ties two people who write from different
+        addresses: then the weaker identifier stays with its holder, or moves when the sender is the authority on it. An
+        unverified claim brings in unknown visitors only, and gives somebody known nothing but the visitor's own id.
         """
-        claims = sorted(identifiers, key=lambda identifier: _STRENGTH[identifier.kind])
+        claims = self._worth(identifiers)
         if not claims:
             return None
         found = [(claim, self.find(self._known[claim])) for claim in claims if claim in self._known]
@@ -70,21 +122,41 @@ class People:
             if unverified and self._held.get(person) and self._held.get(other):
                 continue
             if other != person and self._one_person(person, other, claim):
-                person = self._merge(person, other, f"both have {claim.kind.replace('_', ' ')} {claim.value}")
+                because = f"both have {claim.kind.replace('_', ' ')} {claim.value}"
+                person = self._merge(Merge(person, other, because, told_by))
         known = unverified and bool(self._held.get(person))
         for claim in claims:
             holder = self._known.get(claim)
             if known and holder is None and claim.kind != "anonymous_id":
                 continue
-            if holder is None or (self.find(holder) != person and authoritative and claim.kind in _MOVABLE):
-                self._tie(claim, person)
+            if holder is None:
+                self._tie_if_room(claim, person)
+            elif self.find(holder) != person:
+                if authoritative and claim.kind in _MOVABLE:
+                    self._tie(claim, person)
+                elif claim.kind == "anonymous_id" and self._held.get(person) and self._held.get(self.find(holder)):
+                    self._share(claim)
         for claim in merged_from:
             holder = self._known.get(claim)
             if holder is None:
                 self._tie(claim, person)
             elif self.find(holder) != person:
-                person = self._merge(person, self.find(holder), f"the shop merged {claim.value} into this customer")
+                because = f"the shop merged {claim.value} into this customer"
+                person = self._merge(Merge(person, self.find(holder), because, told_by))
         return person
+
+    def _worth(self, identifiers: Iterable[Identifier]) -> list[Identifier]:
+        """The identifiers that say who somebody is, the strongest first. A shared device says it only alone: what is
+        done on it without a word on who does it is nobody's in particular."""
+        claims = []
+        for claim in identifiers:
+            if self._rules.is_nobodys(claim):
+                self.refused[f"blocked_{claim.kind}"] += 1
+            else:
+                claims.append(claim)
+        if len(claims) > 1:
+            claims = [claim for claim in claims if claim not in self._was_shared] or claims
+        return sorted(claims, key=lambda identifier: _STRENGTH[identifier.kind])
 
     def _fits(self, person: int, claims: list[Identifier]) -> bool:
         """May a person found by a weak identifier be this customer? Not when they are another customer of the shop."""
@@ -94,6 +166,8 @@ class People:
         return not any(value.partition(":")[0] in shops and value not in own for value in theirs) or bool(own & theirs)
 
     def _one_person(self, left: int, right: int, tie: Identifier) -> bool:
+        if self._apart and any({left, right} == {self.find(one) for one in pair} for pair in self._apart):
+            return False
         mine, theirs = self._held.get(left, set()), self._held.get(right, set())
         shops = {held.value.partition(":")[0] for held in mine if held.kind == "customer_id"}
         if any(held.kind == "customer_id" and held.value.partition(":")[0] in shops for held in theirs):
@@ -108,20 +182,38 @@ class People:
         self.created.append(person)
         return person
 
+    def _tie_if_room(self, claim: Identifier, person: int) -> None:
+        """Tie an unknown identifier, unless the profile has more than anybody would: then it is a till, a shared
+        account or an attack, and one identifier more says nothing."""
+        if self._rules.has_room(claim.kind, self._counts[person, claim.kind]):
+            self._tie(claim, person)
+        else:
+            self.refused[f"too_many_{claim.kind}"] += 1
+
+    def _share(self, device: Identifier) -> None:
+        """Two known people use a device: from now on it names neither of them."""
+        self._was_shared.add(device)
+        self.shared.add(device)
+        self._tie(device, self._create())
+
     def _tie(self, identifier: Identifier, person: int) -> None:
         before = self._known.get(identifier)
         if before is not None:
             self._held.get(self.find(before), set()).discard(identifier)
+            self._counts[self.find(before), identifier.kind] -= 1
             if identifier.kind == "email":
                 self.moved.append((identifier, before))
         self._known[identifier] = person
         self.tied[identifier] = person
+        self._counts[person, identifier.kind] += 1
         if identifier.kind in ("customer_id", "email"):
             self._held.setdefault(person, set()).add(identifier)
 
-    def _merge(self, left: int, right: int, because: str) -> int:
-        winner, loser = min(left, right), max(left, right)
+    def _merge(self, found: Merge) -> int:
+        winner, loser = min(found.winner, found.loser), max(found.winner, found.loser)
         self._alias[loser] = winner
         self._held.setdefault(winner, set()).update(self._held.pop(loser, ()))
-        self.merges.append(Merge(winner, loser, because))
+        for kind in _STRENGTH:
+            self._counts[winner, kind] += self._counts.pop((loser, kind), 0)
+        self.merges.append(Merge(winner, loser, found.because, found.told_by))
         return winner

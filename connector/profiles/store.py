@@ -1,7 +1,7 @@
 """Profiles, identifiers, events and entities in the database: set-based reads and keyed writes of one batch."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -41,7 +41,7 @@ _HELD = select(identifier.c.profile_id, identifier.c.kind, identifier.c.value).w
 _TIE = upsert(identifier)
 _TIE = _TIE.on_conflict_do_update(
     index_elements=["kind", "value"],
-    set_={"profile_id": _TIE.excluded.profile_id, "source": _TIE.excluded.source, "seen_at": _TIE.excluded.seen_at},
+    set_={name: _TIE.excluded[name] for name in ("profile_id", "source", "seen_at", "shared")},
 )
 
 
@@ -68,6 +68,27 @@ def held(connection: Connection, people: Iterable[int]) -> dict[int, list[Identi
 _SPENT = "last_spent_profile"
 
 
+_COUNTS = (
+    select(identifier.c.profile_id, identifier.c.kind, func.count())
+    .where(identifier.c.profile_id.in_(bindparam("people", expanding=True)))
+    .group_by(identifier.c.profile_id, identifier.c.kind)
+)
+
+
+def identifier_counts(connection: Connection, people: Iterable[int]) -> dict[tuple[int, str], int]:
+    """(profile, kind) -> how many identifiers of that kind the profile has."""
+    return {(person, kind): count for person, kind, count in connection.execute(_COUNTS, {"people": sorted(people)})}
+
+
+def shared_devices(connection: Connection, wanted: Iterable[Identifier]) -> set[Identifier]:
+    """Those of these identifiers that several known people use."""
+    values = sorted({one.value for one in wanted if one.kind == "anonymous_id"})
+    query = select(identifier.c.value).where(
+        identifier.c.kind == "anonymous_id", identifier.c.value.in_(values), identifier.c.shared == 1
+    )
+    return {Identifier("anonymous_id", value) for value in connection.execute(query).scalars()} if values else set()
+
+
 def next_id(connection: Connection) -> int:
     """The first free profile id. Only inside a write transaction, which holds everybody else off."""
     last = connection.execute(select(func.coalesce(func.max(profile.c.id), 0))).scalar_one()
@@ -83,7 +104,14 @@ def spend_ids(tx: Connection, last: int) -> None:
     tx.execute(row.on_conflict_do_update(index_elements=["name"], set_={"value": row.excluded.value}))
 
 
-def tie(tx: Connection, ties: Mapping[Identifier, int], source_of: Mapping[Identifier, str], now: Millis) -> None:
+def tie(
+    tx: Connection,
+    ties: Mapping[Identifier, int],
+    source_of: Mapping[Identifier, str],
+    now: Millis,
+    shared: Collection[Identifier] = (),
+) -> None:
+    """Write which profile has which identifier; `shared` are devices that several known people use."""
     if ties:
         tx.execute(
             _TIE,
@@ -94,6 +122,7 @@ def tie(tx: Connection, ties: Mapping[Identifier, int], source_of: Mapping[Ident
                     "profile_id": person,
                     "source": source_of.get(one, ""),
                     "seen_at": now,
+                    "shared": int(one in shared),
                 }
                 for one, person in ties.items()
             ],

@@ -1,6 +1,6 @@
 """Desired and pushed states, cues, pushes and accounts in the database."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import orjson
@@ -111,6 +111,23 @@ def move_address(tx: Connection, giver: int, taker: int, email: str, now: Millis
         _drop(tx, destination, giver)
         if own["pushed"] is None and row["pushed"] is not None:
             _take_over(tx, own, row, now)
+
+
+def separate(tx: Connection, holder: int, loser: int, addresses: Collection[str]) -> None:
+    """Give each of two people who were one the contact with their own address; `addresses` are the loser's."""
+    ours, theirs = _states(tx, holder), _states(tx, loser)
+    for destination, row in ours.items():
+        if _address(row["pushed"] or row["desired"]) not in addresses:
+            continue
+        other = theirs.get(destination)
+        if other is None:
+            _set(tx, destination, holder, profile_id=loser)
+        elif _address(other["pushed"] or other["desired"]) in addresses:
+            _drop(tx, destination, holder)
+        else:  # the holder had moved to the loser's contact, and left their own behind
+            _set(tx, destination, holder, profile_id=-1)
+            _set(tx, destination, loser, profile_id=holder)
+            _set(tx, destination, -1, profile_id=loser)
 
 
 def _states(tx: Connection, person: int) -> dict[str, RowMapping]:

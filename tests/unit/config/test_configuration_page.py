@@ -27,10 +27,11 @@ def test_every_key_has_its_line_and_its_example():
         ("fields", schema._Field),
         ("segments", schema._Segment),
         ("store", schema._Store),
+        ("identity", schema._Identity),
     ):
         keys = {field.data_key or name for name, field in entry().fields.items()}
         found = [file.get(section, {}) for file in written]
-        used = {key for one in found for part in ([one] if section == "store" else one.values()) for key in part}
+        used = {key for one in found for part in ([one] if section in ("store", "identity") else one.values()) for key in part}
         assert keys == used, section
         assert all(f"| `{key}` |" in PAGE for key in keys), section
 

@@ -4,8 +4,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from connector.domain import Identifier
-from connector.profiles.identity import People
+from connector.domain import Identifier, IdentityConfig
+from connector.profiles.identity import People, Rules, Stored
+
+RULES = Rules(IdentityConfig())
 
 ADA, BOB = Identifier("customer_id", "shop:1"), Identifier("customer_id", "shop:2")
 ADA_MAIL, BOB_MAIL = Identifier("email", "ada@example.com"), Identifier("email", "bob@example.com")
@@ -21,7 +23,7 @@ def people(known: dict[Identifier, int] | None = None) -> People:
     held: dict[int, list[Identifier]] = {}
     for identifier, person in known.items():
         held.setdefault(person, []).append(identifier)
-    return People(known, held, max(known.values(), default=0) + 1)
+    return People(Stored(known, held, next_id=max(known.values(), default=0) + 1), RULES)
 
 
 def test_nobody_without_identifiers() -> None:

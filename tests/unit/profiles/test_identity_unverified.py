@@ -1,7 +1,9 @@
 """A visitor's word: it brings in what an unknown visitor did, and takes nobody over."""
 
-from connector.domain import Identifier
-from connector.profiles.identity import People
+from connector.domain import Identifier, IdentityConfig
+from connector.profiles.identity import People, Rules, Stored
+
+RULES = Rules(IdentityConfig())
 
 VICTIM = Identifier("customer_id", "shop:501")
 ADDRESS = Identifier("email", "ada@example.com")
@@ -13,7 +15,7 @@ PHONE = Identifier("phone", "+15550109999")
 def people() -> People:
     """1 is Ada, a known customer; 2 is a visitor; 3 is Eve, known by her address."""
     known = {VICTIM: 1, ADDRESS: 1, VISITOR: 2, OTHER: 3}
-    return People(known, {1: [VICTIM, ADDRESS], 3: [OTHER]}, 4)
+    return People(Stored(known, {1: [VICTIM, ADDRESS], 3: [OTHER]}, next_id=4), RULES)
 
 
 def test_what_an_unknown_visitor_did_joins() -> None:
@@ -23,7 +25,7 @@ def test_what_an_unknown_visitor_did_joins() -> None:
 
 
 def test_a_new_visitor_says_who_they_are() -> None:
-    found = People({}, {}, 1)
+    found = People(Stored(), RULES)
     assert found.resolve([ADDRESS, PHONE, VISITOR], unverified=True) == 1
     assert set(found.tied) == {ADDRESS, PHONE, VISITOR}
 
@@ -47,7 +49,9 @@ def test_a_shared_device_does_not_unite_those_who_use_it() -> None:
     assert found.resolve([OTHER, VISITOR], unverified=True) == 2  # the older profile stays: Eve's, and the device's
     assert found.resolve([ADDRESS, VISITOR], unverified=True) == 1
     assert [(merge.winner, merge.loser) for merge in found.merges] == [(2, 3)]
-    assert found.resolve([VISITOR], unverified=True) == 2
+    assert found.resolve([VISITOR], unverified=True) == 4  # nobody's in particular from then on
+    assert found.resolve([OTHER, VISITOR], unverified=True) == 2
+    assert found.shared == {VISITOR}
 
 
 def test_the_shop_may_still_say_so() -> None:

@@ -1,0 +1,159 @@
+"""The journal of merges in the database: what was found to be one, why, and how it was before; and its undoing."""
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+import zstandard
+from sqlalchemy import Connection, RowMapping, Table, bindparam, delete, insert, or_, select, update
+from sqlalchemy.dialects.sqlite import insert as upsert
+
+from connector.clock import Millis
+from connector.domain import Json
+from connector.profiles.identity import Merge
+from connector.profiles.store import Person
+from connector.storage.tables import apart, entity, event, identifier, merge, profile, shop_order
+
+_PIECE = 500  # keys in one statement
+
+
+@dataclass(frozen=True, slots=True)
+class _Keys:
+    """A table whose rows go along in a merge, and what tells its rows apart."""
+
+    table: Table
+    names: tuple[str, ...]
+
+
+_MOVED: Mapping[str, _Keys] = {
+    "identifiers": _Keys(identifier, ("kind", "value")),
+    "events": _Keys(event, ("id",)),
+    "entities": _Keys(entity, ("source", "kind", "id")),
+    "orders": _Keys(shop_order, ("source", "id")),
+}
+
+
+def note(tx: Connection, found: Merge, winner: Person, loser: Person, now: Millis) -> None:
+    """Write a merge down before anything is moved."""
+    moved = {name: [list(row) for row in tx.execute(_owned(keys, found.loser))] for name, keys in _MOVED.items()}
+    source, delivery_id = found.told_by
+    tx.execute(
+        insert(merge),
+        {
+            "at": now,
+            "winner": winner.id,
+            "loser": loser.id,
+            "because": found.because,
+            "source": source,
+            "delivery_id": delivery_id,
+            "winner_before": _before(winner),
+            "loser_before": _before(loser),
+            "moved": zstandard.compress(orjson.dumps(moved)),
+        },
+    )
+
+
+def _owned(keys: _Keys, person: int) -> Any:
+    return select(*(keys.table.c[name] for name in keys.names)).where(keys.table.c.profile_id == person)
+
+
+def _before(person: Person) -> str:
+    state = {"traits": person.traits, "consent": person.consent, "email": person.email}
+    return orjson.dumps(state).decode()
+
+
+def one(connection: Connection, id_: int) -> RowMapping | None:
+    """A merge as it was noted."""
+    return connection.execute(select(merge).where(merge.c.id == id_)).mappings().first()
+
+
+def holder(connection: Connection, person: int) -> int | None:
+    """The profile that a merged profile is part of now; None when it is part of none."""
+    return connection.execute(select(profile.c.merged_into).where(profile.c.id == person)).scalar()
+
+
+def undo(tx: Connection, noted: RowMapping, holder: int, now: Millis) -> None:
+    """Give a merged profile back what it brought along, as far as its holder still has it."""
+    loser = noted["loser"]
+    moved: Mapping[str, Sequence[Sequence[str]]] = orjson.loads(zstandard.decompress(noted["moved"]))
+    for name, keys in _MOVED.items():
+        back = (
+            update(keys.table)
+            .where(
+                keys.table.c.profile_id == bindparam("holder_"),
+                *(keys.table.c[key] == bindparam(f"{key}_") for key in keys.names),
+            )
+            .values(profile_id=bindparam("loser_"))
+        )
+        rows = [
+            {"holder_": holder, "loser_": loser, **{f"{key}_": part for key, part in zip(keys.names, row, strict=True)}}
+            for row in moved[name]
+        ]
+        if rows:
+            tx.execute(back, rows)
+    # Those who had become part of the loser before are part of it again.
+    earlier = select(merge.c.loser).where(merge.c.winner == loser, merge.c.state == "merged", merge.c.id < noted["id"])
+    tx.execute(
+        update(profile).where(profile.c.merged_into == holder, profile.c.id.in_(earlier)).values(merged_into=loser)
+    )
+    tx.execute(update(profile).where(profile.c.id == loser).values(merged_into=None, updated_at=now))
+    tx.execute(update(merge).where(merge.c.id == noted["id"]).values(state="undone", undone_at=now))
+
+
+def orders_moved(noted: RowMapping) -> list[tuple[str, str]]:
+    """(source, id) of the orders that a merge moved."""
+    moved = orjson.loads(zstandard.decompress(noted["moved"]))
+    return [(source, id_) for source, id_ in moved["orders"]]
+
+
+def addresses_moved(noted: RowMapping) -> list[str]:
+    """The e-mail addresses that a merge moved."""
+    moved = orjson.loads(zstandard.decompress(noted["moved"]))
+    return [value for kind, value in moved["identifiers"] if kind == "email"]
+
+
+# --- two people ------------------------------------------------------------------------------------------------------
+
+
+def keep_apart(tx: Connection, left: int, right: int, now: Millis) -> None:
+    """Let no delivery merge these two again."""
+    row = upsert(apart).values(low=min(left, right), high=max(left, right), at=now)
+    tx.execute(row.on_conflict_do_nothing())
+
+
+def kept_apart(connection: Connection, people: Collection[int]) -> list[tuple[int, int]]:
+    """The pairs with one of these people that are two, lower id first."""
+    if not people or connection.execute(select(apart.c.at).limit(1)).first() is None:
+        return []
+    ids = sorted(people)
+    query = select(apart.c.low, apart.c.high).where(or_(apart.c.low.in_(ids), apart.c.high.in_(ids)))
+    return [(low, high) for low, high in connection.execute(query)]
+
+
+def forget(tx: Connection, people: Iterable[int]) -> None:
+    """Drop what the journal has of these people."""
+    ids = sorted(people)
+    tx.execute(delete(merge).where(or_(merge.c.winner.in_(ids), merge.c.loser.in_(ids))))
+    tx.execute(delete(apart).where(or_(apart.c.low.in_(ids), apart.c.high.in_(ids))))
+
+
+# --- for people ------------------------------------------------------------------------------------------------------
+
+
+def merges(
+    connection: Connection, *, profile_id: int | None = None, before: int | None = None, limit: int
+) -> list[dict[str, Json]]:
+    """Merges, newest first: {id, at, winner, loser, because, source, delivery_id, state, undone_at, moved}, where
+    `moved` counts what went along by kind."""
+    query = select(merge).order_by(merge.c.id.desc()).limit(limit)
+    if before is not None:
+        query = query.where(merge.c.id < before)
+    if profile_id is not None:
+        query = query.where(or_(merge.c.winner == profile_id, merge.c.loser == profile_id))
+    shown = ("id", "at", "winner", "loser", "because", "source", "delivery_id", "state", "undone_at")
+    return [
+        {name: row[name] for name in shown}
+        | {"moved": {kind: len(rows) for kind, rows in orjson.loads(zstandard.decompress(row["moved"])).items()}}
+        for row in connection.execute(query).mappings()
+    ]
