@@ -7,7 +7,7 @@ import re
 from base64 import b64encode
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, NamedTuple, cast
+from typing import Any, cast
 from urllib.parse import quote
 
 import orjson
@@ -32,7 +32,7 @@ from adapters.destination import (
 )
 from adapters.errors import DeliveryError, Misconfigured, Rejected, Transient, setting_up
 from adapters.http import Answer, Http, Vendor, count_option, credential
-from adapters.mailchimp_batches import BATCH, Batches, Operation
+from adapters.mailchimp_batches import BATCH, Batches, Job, Operation
 from adapters.mailchimp_fields import MergeField, MergeFields
 from adapters.mailchimp_members import (
     QUERY,
@@ -49,7 +49,7 @@ from adapters.mailchimp_members import (
 )
 from adapters.mailchimp_tags import SEGMENT, Tags, calls_of
 from adapters.outcomes import Send, bisect, chunked, each, in_turn, not_there, outcome_of, refuse
-from adapters.shape import count, dig, records, word
+from adapters.shape import count, dig, records, stated, word
 from adapters.values import as_wanted
 
 _SINGLES = 40
@@ -59,9 +59,7 @@ _TAG_CALLS = 4
 """Tags go by their ids, 500 members in a call, while that takes no more calls than a second batch with its looks."""
 
 _CALL_SECONDS = 120.0  # that long a call may keep its connection there, though it timed out here
-_LONGEST_BATCH = 900.0  # seconds: then it is not waited for any more
 _OPT_IN_SECONDS = 3600.0
-_BATCH_NOTE = "batch"
 
 _SHOWN = "id,contact_id,email_address,status,merge_fields,tags,tags_count"
 _CONSENT: Mapping[str, Consent] = {
@@ -69,16 +67,6 @@ _CONSENT: Mapping[str, Consent] = {
     "unsubscribed": "unsubscribed",
     "cleaned": "suppressed",
 }
-
-
-class _Job(NamedTuple):
-    """A batch under way. id: "" until its start was answered; stage: what it does, `members` or `tags`; until: epoch
-    seconds; members: the digest of each by key, in the order of its operations."""
-
-    id: str
-    stage: str
-    until: float
-    members: Mapping[str, str]
 
 
 class Mailchimp:
@@ -118,8 +106,7 @@ class Mailchimp:
         self._long_texts = cast(LongTexts, long_texts)
         self._fields = MergeFields(self._http, self._list, slots, settings.jobs)
         self._tags = Tags(self._http, self._list)
-        self._batches = Batches(self._http, clock, settings.allow_insecure)
-        self._notes = settings.jobs
+        self._batches = Batches(self._http, clock, settings.allow_insecure, settings.jobs)
         self._double_opt_in: tuple[float, bool] | None = None
 
     def check_login(self) -> Account:
@@ -154,8 +141,9 @@ class Mailchimp:
         if singly:
             pieces.append((singly, lambda some: each(self._pool, some, self._apply_one)))
         done = in_turn(pieces)
-        if any(one.reason == "left_out" for one in done):
-            self._fields.forget()  # a merge field may have been deleted, and may be there again
+        told = {member.key for member in members if member.notes}
+        if any(one.reason == "left_out" and one.key not in told for one in done):
+            self._fields.forget()  # only the answer showed it: a merge field was deleted or given another tag
         return refused + done
 
     def send(self, cues: Sequence[Cue]) -> list[Outcome]:
@@ -192,7 +180,11 @@ class Mailchimp:
         return [self._held(want, there.get(at[want.key]), holding) for want in wanted]
 
     def forget(self, email: str, remote_id: str | None = None) -> None:
-        self._http.call("POST", f"{self._path(email)}/actions/delete-permanent", expect=(404,))
+        path = f"{self._path(email)}/actions/delete-permanent"
+        job = self._batches.noted()
+        if self._http.call("POST", path, expect=(404,)).status == 404 and job is not None:
+            self._batches.outlast(job)  # it may hold the write that makes them a member
+            self._http.call("POST", path, expect=(404,))
 
     def close(self) -> None:
         self._pool.shutdown()
@@ -294,9 +286,8 @@ class Mailchimp:
         does not exist yet would be lost in it."""
         writes = [(self._path(m.change.email), *self._write(m)) for m in members]
         try:
-            job = self._start(
-                members, [self._operation(method, path, body, QUERY) for path, method, body in writes], "members"
-            )
+            operations = [self._operation(method, path, body, QUERY) for path, method, body in writes]
+            job = self._batches.begin("members", _digests(members), operations)
         except Rejected:
             # It is refused as a whole, as too large: nobody's data was looked at.
             if len(members) <= 2 * _SINGLES:
@@ -304,42 +295,26 @@ class Mailchimp:
             return in_turn((half, self._apply_batch) for half in chunked(members, (len(members) + 1) // 2))
         return self._concluded(job, members)
 
-    def _start(self, members: Sequence[Member], operations: Sequence[Operation], stage: str) -> _Job:
-        """A batch with an operation for each member, noted so that a later call or process can wait for it. The note is
-        made before, because a start that nobody answered may have been one."""
-        until = self._clock.time() + _LONGEST_BATCH
-        job = _Job("", stage, until, {m.key: m.digest for m in members})
-        self._notes[_BATCH_NOTE] = orjson.dumps(job._asdict()).decode()
-        try:
-            job = job._replace(id=self._batches.start(operations))
-        except DeliveryError as error:
-            if error.reason != "no_answer":
-                self._notes.pop(_BATCH_NOTE, None)
-            raise
-        self._notes[_BATCH_NOTE] = orjson.dumps(job._asdict()).decode()
-        return job
-
     def _earlier(self, members: Sequence[Member]) -> dict[str, Outcome]:
         """The outcomes, by key, of those members who are as they were in a batch that an earlier call gave up on.
         Nothing is sent before it ends: ending later, it would undo that."""
-        if _BATCH_NOTE not in self._notes:
+        job = self._batches.noted()
+        if job is None:
             return {}
-        job = _Job(**orjson.loads(self._notes[_BATCH_NOTE]))
-        same = [member for member in members if job.members.get(member.key) == member.digest]
         try:
-            if self._clock.time() < job.until and job.id:
+            if job.id:
+                same = [member for member in members if job.members.get(member.key) == member.digest]
                 return {one.key: one for one in self._concluded(job, same, again=True)}
-            if self._clock.time() < job.until:
-                self._batches.wait_for_all(since=job.until - _LONGEST_BATCH)
+            self._batches.outlast(job)
         except Rejected:
             pass  # Mailchimp has forgotten it
-        self._notes.pop(_BATCH_NOTE, None)
+        self._batches.strike()
         return {}
 
-    def _concluded(self, job: _Job, wanted: Sequence[Member], *, again: bool = False) -> list[Outcome]:
+    def _concluded(self, job: Job, wanted: Sequence[Member], *, again: bool = False) -> list[Outcome]:
         """The outcomes of the wanted members of a batch, tagged; raises Transient when it does not end in time."""
         batch = self._batches.ended(job.id, len(job.members), again=again)
-        self._notes.pop(_BATCH_NOTE, None)
+        self._batches.strike()
         answers = self._batches.answers(batch, len(job.members)) if wanted else {}
         places = {key: place for place, key in enumerate(job.members)}
         outcomes = {member.key: _from_batch(member, answers.get(places[member.key])) for member in wanted}
@@ -380,7 +355,7 @@ class Mailchimp:
         bodies = [(m.change.email, tag_body(m.change.tags_added, m.change.tags_removed)) for m in members]
         operations = [self._operation("POST", f"{self._path(email)}/tags", body) for email, body in bodies]
         try:
-            job = self._start(members, operations, "tags")
+            job = self._batches.begin("tags", _digests(members), operations)
         except Rejected:
             return each(self._pool, members, tag)
         return self._concluded(job, members)
@@ -429,10 +404,16 @@ class Mailchimp:
             "found" if want.remote_id is None or want.remote_id in ids else "merged",
             ids[0] or ids[1],
             word(member, "email_address").lower(),
-            tuple(sorted(word(tag, "name") for tag in tags)),
+            tuple(sorted({word(tag, "name").lower() for tag in tags})),  # it knows no two that differ in case only
             fields,
             _CONSENT.get(word(member, "status")),
+            stated(member.get("merge_fields"), "FNAME"),
+            stated(member.get("merge_fields"), "LNAME"),
         )
+
+
+def _digests(members: Sequence[Member]) -> dict[str, str]:
+    return {member.key: member.digest for member in members}
 
 
 def _from_batch(member: Member, answer: Answer | None) -> Outcome:

@@ -1,14 +1,16 @@
 """Mailchimp's batches: many operations in one call, done there in no order, their results in a gzipped tar."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, MutableMapping, Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import quote
+
+import orjson
 
 from adapters.archive import json_files
 from adapters.destination import Clock
-from adapters.errors import Rejected, Transient
+from adapters.errors import DeliveryError, Rejected, Transient
 from adapters.http import Answer, Http, parse
 from adapters.shape import count, records, word
 
@@ -21,6 +23,8 @@ _LOOKS = (2.0, 8.0, 20.0, 30.0)
 _LOOKS_AGAIN = (0.0, 20.0, 40.0)
 """Seconds before each look at a batch, a minute in all. Each look is a call: a full batch is looked at less often."""
 
+_LONGEST = 900.0  # seconds: then a batch is not waited for any more
+_NOTE = "batch"
 _GATEWAYS = (502, 504, 524)  # nobody knows whether the batch was started
 _SKEW = 60.0  # seconds by which the vendor's clock may be behind ours
 
@@ -35,13 +39,60 @@ Batch = Mapping[str, Any]
 """A batch as Mailchimp shows it."""
 
 
+class Job(NamedTuple):
+    """A batch that writes. id: "" until its start was answered; stage: what it does, `members` or `tags`; until: epoch
+    seconds; members: a digest of each by key, in the order of its operations."""
+
+    id: str
+    stage: str
+    until: float
+    members: Mapping[str, str]
+
+
 class Batches:
     """The batches of one account. Two operations on a member belong into two: nobody knows which comes first."""
 
-    def __init__(self, http: Http, clock: Clock, insecure: bool) -> None:
+    def __init__(self, http: Http, clock: Clock, insecure: bool, notes: MutableMapping[str, str]) -> None:
         self._http = http
         self._clock = clock
         self._insecure = insecure
+        self._notes = notes
+
+    def begin(self, stage: str, members: Mapping[str, str], operations: Sequence[Operation]) -> Job:
+        """A batch that writes, noted so that a later call or process can wait for it. The note is made before, because
+        a start that nobody answered may have been one."""
+        job = Job("", stage, self._clock.time() + _LONGEST, members)
+        self._note(job)
+        try:
+            job = job._replace(id=self.start(operations))
+        except DeliveryError as error:
+            if error.reason != "no_answer":
+                self.strike()
+            raise
+        self._note(job)
+        return job
+
+    def noted(self) -> Job | None:
+        """The batch that was begun last, while it may be under way."""
+        note = self._notes.get(_NOTE)
+        job = Job(**orjson.loads(note)) if note else None
+        return job if job and self._clock.time() < job.until else None
+
+    def strike(self) -> None:
+        """The batch that was noted has ended, or nobody knows of it."""
+        self._notes.pop(_NOTE, None)
+
+    def outlast(self, job: Job) -> None:
+        """Returns when a noted batch has ended; raises Transient (`job_pending`) when that takes too long, Rejected
+        when there is no such batch."""
+        if job.id:
+            self.ended(job.id, len(job.members), again=True)
+            return
+        # Whatever was started since then, by whomever, may be the one whose start was not answered.
+        query = {"count": 1000, "fields": "batches.id,batches.status,batches.submitted_at"}
+        for batch in records(self._http.call("GET", "/3.0/batches", query=query).data, "batches"):
+            if batch.get("status") != "finished" and _started(batch) >= job.until - _LONGEST - _SKEW:
+                self.ended(word(batch, "id"), 0, again=True)
 
     def start(self, operations: Sequence[Operation]) -> str:
         """The id of a batch of these operations, each known by its position."""
@@ -56,14 +107,6 @@ class Batches:
         if answer.status in _GATEWAYS:
             raise Transient(f"{answer.status}: the gateway gave up waiting", reason="no_answer", retry_after=30.0)
         return str(answer.at("id"))
-
-    def wait_for_all(self, *, since: float) -> None:
-        """Returns once no batch is under way that was started then (epoch seconds) or later, by whomever: one of them
-        may be one whose start was not answered. Raises Transient (`job_pending`) when that takes too long."""
-        query = {"count": 1000, "fields": "batches.id,batches.status,batches.submitted_at"}
-        for batch in records(self._http.call("GET", "/3.0/batches", query=query).data, "batches"):
-            if batch.get("status") != "finished" and _started(batch) >= since - _SKEW:
-                self.ended(word(batch, "id"), 0, again=True)
 
     def ended(self, batch_id: str, size: int, *, again: bool = False) -> Batch:
         """The batch once it has ended. Raises Transient (`job_pending`) when that takes more than a minute, Rejected
@@ -91,6 +134,9 @@ class Batches:
             )
         found = (result for file in files for result in records([file], 0))
         return {int(word(r, "operation_id")): _answer(r) for r in found if word(r, "operation_id").isdigit()}
+
+    def _note(self, job: Job) -> None:
+        self._notes[_NOTE] = orjson.dumps(job._asdict()).decode()
 
     def _path(self, batch_id: str) -> str:
         return f"/3.0/batches/{quote(batch_id, safe='')}"

@@ -190,6 +190,29 @@ def test_a_batch_whose_start_was_not_answered_is_not_overtaken(fake: FakeMailchi
     adapter.close()
 
 
+@pytest.mark.parametrize("answered", [True, False])
+def test_who_is_erased_while_a_batch_makes_them_is_erased_when_it_has_ended(
+    fake: FakeMailchimp, clock: Any, answered: bool
+) -> None:
+    fake.batch_seconds = 150
+    adapter = opened(fake, clock)
+    adapter.provision(SPECS, ["vip"])
+    if not answered:
+        fake.faults.lose(match="POST /3.0/batches")
+    with pytest.raises(Transient):
+        adapter.apply([change(n) for n in range(60)])
+    if not answered:
+        clock.sleep(60)
+    with pytest.raises(Transient) as caught:
+        adapter.forget("p7@example.com")
+    assert caught.value.reason == "job_pending"
+    clock.sleep(caught.value.retry_after)
+    adapter.forget("p7@example.com")
+    assert len(fake.contacts()) == 59
+    assert "p7@example.com" not in fake.contacts()
+    adapter.close()
+
+
 @pytest.mark.parametrize("status", [500, 413, 429])
 def test_a_batch_that_was_refused_leaves_no_note(fake: FakeMailchimp, clock: Any, status: int) -> None:
     notes: dict[str, str] = {}
