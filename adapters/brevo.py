@@ -32,7 +32,7 @@ from adapters.errors import DeliveryError, Rejected, setting_up
 from adapters.http import Answer, Http, Vendor, count_option, credential, judge
 from adapters.outcomes import chunked, each, in_turn, not_there, outcome_of
 from adapters.rate_limit import Window
-from adapters.shape import dig, entries, records, word
+from adapters.shape import dig, entries, records, stated, word
 from adapters.values import as_wanted, instant, no_object, text
 
 _TAGS = "STORECUE_TAGS"
@@ -324,3 +324,5 @@ def _judge(answer: Answer, now: float) -> DeliveryError:
     told = answer.headers.get("x-sib-ratelimit-reset", "")
     wait = float(told) if re.fullmatch(r"[0-9]{1,5}", told) else None
     return judge(answer, now, word(answer.data, "message"), retry_after=wait)
+        stated(held, "FIRSTNAME"),
+        stated(held, "LASTNAME"),

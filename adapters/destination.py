@@ -195,7 +195,8 @@ class Held:
     have nothing else. email: lower case. tags: sorted; a vendor with tags of its own (Mailchimp) gives those of others
     as well. fields: by the names that were wanted; a value that is the wanted one, however the vendor writes it, comes
     back as the wanted one itself, so that `==` finds the drift; None is an empty field. consent: to e-mail, where the
-    vendor tells; `suppressed` means that it will not mail them, whatever they said (bounces, complaints).
+    vendor tells; `suppressed` means that it will not mail them, whatever they said (bounces, complaints). first_name,
+    last_name: empty when there is none, None where the vendor does not tell.
     """
 
     key: str
@@ -205,6 +206,8 @@ class Held:
     tags: tuple[str, ...] = ()
     fields: Mapping[str, FieldValue] = field(default_factory=dict)
     consent: Consent | None = None
+    first_name: str | None = None
+    last_name: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,10 +9,10 @@ from adapters.http import Http
 from adapters.hubspot_properties import TAGS
 from adapters.hubspot_values import held_value
 from adapters.outcomes import chunked, look_up
-from adapters.shape import dig, records, word
+from adapters.shape import dig, records, stated, word
 
 _BATCH = 100
-_NAMES = ("email", "hs_additional_emails", "hs_merged_object_ids", "hs_email_optout")
+_NAMES = ("email", "hs_additional_emails", "hs_merged_object_ids", "hs_email_optout", "firstname", "lastname")
 # Asked for where the account defines them: HubSpot sends no marketing mail to whom they concern.
 _BLOCKED = ("hs_email_hard_bounce_reason_enum", "hs_email_quarantined")
 _DAY = 86_400.0
@@ -108,6 +108,8 @@ class Reading:
             tuple(sorted(tag for tag in word(held, TAGS).split(";") if tag)),
             {n: held_value(n, kinds[n], word(held, n), v) if n in kinds else None for n, v in want.fields.items()},
             self._consent(held, consents.get(word(held, "email").lower())),
+            stated(held, "firstname"),
+            stated(held, "lastname"),
         )
 
     def _consent(self, held: Any, told: Consent | None) -> Consent | None:

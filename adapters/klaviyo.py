@@ -45,6 +45,7 @@ _SINGLES = 20
 _JOB_EVENTS = 1_000
 _LOOKUP = 100
 _LIST_PROFILES = 1_000
+_SHOWN = "email,first_name,last_name,properties,subscriptions"  # of a profile that is read back
 
 # Burst and steady windows, fixed at the vendor and per endpoint. The documents say 750 a minute for the third tier,
 # the documentation's table 700 (2026-07): the smaller one. A call that asks for subscriptions has a further limit that
@@ -158,7 +159,7 @@ class Klaviyo:
         return absent + in_turn((piece, lambda members: bisect(members, relate, refuse)) for piece in pieces)
 
     def read(self, wanted: Sequence[Wanted]) -> list[Held]:
-        shown = {"fields[profile]": "email,properties,subscriptions", "additional-fields[profile]": "subscriptions"}
+        shown = {"fields[profile]": _SHOWN, "additional-fields[profile]": "subscriptions"}
         by_id = self._profiles("id", [want.remote_id for want in wanted if want.remote_id], shown, "subscriptions")
         emails = [want.email.lower() for want in wanted if want.remote_id not in by_id]
         by_email = self._profiles("email", emails, shown, "subscriptions")

@@ -9,7 +9,7 @@ import orjson
 
 from adapters.destination import Change, Consent, Held, Wanted
 from adapters.errors import Rejected
-from adapters.shape import dig, entries, records, word
+from adapters.shape import dig, entries, records, stated, word
 from adapters.values import as_wanted
 
 TAGS = "storecue_tags"
@@ -93,6 +93,8 @@ def held(want: Wanted, profile: Mapping[str, Any] | None, tags: str) -> Held:
         tuple(sorted(set(map(str, entries(properties, tags))))),
         {name: as_wanted(dig(properties, name), value, value) for name, value in want.fields.items()},
         _consent(dig(attributes, "subscriptions", "email", "marketing")),
+        stated(attributes, "first_name"),
+        stated(attributes, "last_name"),
     )
 
 

@@ -34,3 +34,8 @@ def entries(value: Any, *path: str | int) -> list[Any]:
 def records(value: Any, *path: str | int) -> list[dict[str, Any]]:
     """The objects in the list under these keys."""
     return [record for record in entries(value, *path) if isinstance(record, dict)]
+
+
+def stated(data: Any, name: str) -> str | None:
+    """The text of a member, empty for null; None when there is no such member."""
+    return word(data, name) if isinstance(data, dict) and name in data else None

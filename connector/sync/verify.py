@@ -74,16 +74,22 @@ def drift(accepted: Accepted, held: Held, tags_of_ours: Set[str]) -> Drift | Non
     tags = set(held.tags) & (tags_of_ours - open_ | had)
     fields = {name: held.fields.get(name) for name in state["fields"]}
     moved = held.email != state["email"].lower()
+    renamed = {
+        name: held_name
+        for name, held_name in (("first_name", held.first_name), ("last_name", held.last_name))
+        if held_name is not None and isinstance(state.get(name), str) and held_name.strip() != state[name].strip()
+    }
     differs = (
         *(("merged",) if held.status == "merged" else ()),
         *(("address" if held.email else "address empty",) if moved else ()),
+        *(name.replace("_", " ") for name in renamed),
         *(f"tag {tag} lost" for tag in sorted(had - tags)),
         *(f"tag {tag} too many" for tag in sorted(tags - had)),
         *(f"field {name}" for name, value in state["fields"].items() if fields[name] != value),
     )
     if not differs:
         return None
-    truth = {"tags": sorted(tags), "fields": fields} | ({"email": held.email} if moved else {})
+    truth = {"tags": sorted(tags), "fields": fields, **renamed} | ({"email": held.email} if moved else {})
     holds = orjson.dumps(state | truth, option=orjson.OPT_SORT_KEYS).decode()
     return Drift(accepted.profile_id, accepted.pushed, differs, holds, held.remote_id or accepted.remote_id)
 
