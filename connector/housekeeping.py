@@ -8,7 +8,7 @@ from connector.clock import DAY, MINUTE, Millis
 from connector.inbox import deliveries
 from connector.inbox.runner import positions
 from connector.services import Services
-from connector.storage.tables import cue, dead_letter, delivery, push
+from connector.storage.tables import cue, dead_letter, delivery, push, verification
 
 log = structlog.get_logger("housekeeping")
 
@@ -18,6 +18,7 @@ _RECORDS_KEPT: Millis = 90 * DAY  # of what was sent, told and settled
 _RECORDS: tuple[tuple[Table, ColumnElement[bool]], ...] = (
     (push, true()),
     (cue, cue.c.state.in_(("sent", "skipped"))),
+    (verification, verification.c.state != "wanted"),
     (dead_letter, dead_letter.c.state.in_(("replayed", "discarded"))),
 )
 

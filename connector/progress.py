@@ -6,6 +6,8 @@ from typing import Any
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
+from connector.clock import isoformat
+
 _LOOK_EVERY = 0.5  # seconds
 
 
@@ -15,10 +17,21 @@ def lines(status: Mapping[str, Any]) -> str:
     for destination in status["destinations"]:
         line = f"{destination['name']}: {destination['state']}, {destination['pending']:,} contacts to push"
         found.append(f"{line} ({destination['message']})" if destination["message"] else line)
+        if destination["last_verification"] is not None:
+            found.append(f"  {_verified(destination['last_verification'])}")
     found += [f"dead letters: {row['count']:,} {row['kind']}, {row['reason']}" for row in status["dead_letters"]]
     if not status["refills"]:
         found.append("no segment is being refilled")
     return "\n".join(found)
+
+
+def _verified(told: Mapping[str, Any]) -> str:
+    """One line on what the latest read-back came to."""
+    if told["state"] == "failed":
+        return f"could not be read back at {isoformat(told['at'])}: {told['error']}"
+    read = f"{told['checked']:,} of {told['contacts']:,} contacts read back at {isoformat(told['at'])}"
+    came_of_it = f"{told['drifted']:,} differed, {told['repaired']:,} put right"
+    return f"{read}: {came_of_it}" + (f" ({told['error']})" if told["error"] else "")
 
 
 def refills(look: Callable[[], Mapping[str, Any]], *, stay: bool) -> None:

@@ -8,6 +8,7 @@ from sqlalchemy import Connection, func, select
 
 from connector.clock import DAY, HOUR, Millis
 from connector.reporting.pages import Row
+from connector.reporting.verifications import latest
 from connector.storage.tables import account, cue, push, sync_state
 from connector.sync import guard
 from connector.sync import store as sync_store
@@ -49,7 +50,8 @@ def held(connection: Connection, known: Row, name: str) -> Row | None:
 def standings(connection: Connection, names: Iterable[str], now: Millis) -> list[Row]:
     """How each of these destinations stands, in their order.
 
-    {name, state, message, retry_at, held, pending, pending_cues, oldest_pending_at, last_hour, last_error}: `last_hour`
+    {name, state, message, retry_at, held, pending, pending_cues, oldest_pending_at, last_hour, last_error,
+    last_verification}: `last_hour`
     counts pushes by status; `last_error` is the latest of a day that was rejected or must be retried. An account that
     is active shows the state `held` while too many changes wait for an approval (see sync.guard).
     """
@@ -59,7 +61,7 @@ def standings(connection: Connection, names: Iterable[str], now: Millis) -> list
         accounts(connection),
         _last_hour(connection, now),
     )
-    found = []
+    found, verified = [], latest(connection)
     for name in names:
         count, oldest = waiting.get(name, (0, None))
         known = stored.get(name, {})
@@ -79,6 +81,7 @@ def standings(connection: Connection, names: Iterable[str], now: Millis) -> list
                 "oldest_pending_at": oldest,
                 "last_hour": pushed[name],
                 "last_error": _last_error(connection, name, now),
+                "last_verification": verified.get(name),
             }
         )
     return found

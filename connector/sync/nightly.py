@@ -17,6 +17,7 @@ from connector.domain import Configuration, DestinationConfig
 from connector.errors import ConnectorError
 from connector.storage.database import Database
 from connector.sync import store
+from connector.sync.guard import PERCENT, SMALL
 from connector.sync.verify import Reading, Tell, Verification, begin, mend, ours, read_piece
 
 log = structlog.get_logger("verify")
@@ -26,8 +27,6 @@ _SPREAD = 3 * 60 * 60  # seconds over which the destinations' nights begin
 _LASTS: Millis = 6 * HOUR  # whoever could not be read by then waits for the next night
 _RETRY: Millis = HOUR
 _PIECE = 40  # contacts read in one go: at the slowest vendor a push waits a few seconds for it
-_MOST = 0.3  # of those read: more of them strayed is no drift but an accident, or somebody's intention
-_FEW = 10  # contacts of which any number may be put right
 _NAMED = 20  # profiles kept of each difference
 
 
@@ -131,7 +130,8 @@ class Nightly:
         found, strayed = task.reading.found, task.reading.strayed
         if not task.repair:
             return ""
-        if found.checked >= _FEW and strayed > _MOST * found.checked:
+        if found.checked >= SMALL and strayed * 100 > PERCENT * found.checked:
+            # That is no drift but an accident, or what somebody meant.
             return (
                 f"{strayed} of {found.checked} contacts are not as they were pushed: nothing was put right, because "
                 f"somebody may have meant it; have a look, then run `storecue verify {self._name} --repair`"

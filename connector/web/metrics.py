@@ -15,7 +15,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from connector.clock import SECOND, Millis
 from connector.quality.silence import silent
 from connector.quality.store import FAULTS, heard
-from connector.reporting import backlog, dead_letters, destinations, segments
+from connector.reporting import backlog, dead_letters, destinations, segments, verifications
 from connector.reporting.counts import counts
 from connector.reporting.sources import ACCEPTED, REJECTED
 from connector.storage import counters
@@ -142,6 +142,7 @@ class _Shared:
             waits = {name: destinations.held(state, row, name) for name, row in accounts.items()}
             held = {name: row["contacts"] for name, row in waits.items() if row is not None}
             letters = dead_letters.by_reason(state)
+            verified = verifications.latest(state)
             members = self._count_members(state, now)
             good = heard(state)
         yield from _counter_families(counted)
@@ -198,6 +199,18 @@ class _Shared:
             "Contacts that wait until somebody approves a change to too many.",
             ("destination",),
             [((name,), held.get(name, 0)) for name in names.destinations],
+        )
+        yield _gauge(
+            "storecue_destination_drifted",
+            "Contacts of the last read-back that were not as they were pushed.",
+            ("destination",),
+            [((name,), row["drifted"]) for name, row in verified.items() if name in names.destinations],
+        )
+        yield _gauge(
+            "storecue_destination_verified_timestamp_seconds",
+            "When a destination was last read back, or could not be.",
+            ("destination",),
+            [((name,), row["at"] / SECOND) for name, row in verified.items() if name in names.destinations],
         )
         yield _gauge(
             "storecue_segment_members",

@@ -52,6 +52,8 @@ REASONS: dict[str, str] = {
     "cursor": "The cursor was not made by this list. Start again without one.",
     "not_durable": "The delivery could not be kept in time. Send it again.",
     "database_unavailable": "The database did not answer. Try again shortly.",
+    "vendor_refused": "The vendor refuses what we ask of it; the text says who must act.",
+    "vendor_unavailable": "The vendor does not answer now. Try again after Retry-After.",
     "internal": "A fault of ours. It is in the log under the `id` given here.",
 }
 

@@ -13,6 +13,7 @@ from connector.sync import guard, outlook, store
 from connector.web import current
 from connector.web.api.routes import Noun
 from connector.web.api.shapes import instant
+from connector.web.api.verification import VerificationAnswer
 from connector.web.problems import Refused, not_found
 
 destinations = Noun("destinations", __name__, "Accounts at vendors that we keep equal to the decision.")
@@ -74,6 +75,7 @@ class StandingAnswer(Schema):
         metadata={"description": "Pushes of the last hour by status.", "examples": [{"applied": 310, "rejected": 1}]},
     )
     last_error = fields.Nested(PushErrorAnswer, required=True, allow_none=True)
+    last_verification = fields.Nested(VerificationAnswer, required=True, allow_none=True)
 
 
 class DestinationAnswer(StandingAnswer):
