@@ -4,9 +4,11 @@ Built from the models and notes of Brevo's own Python client 5.1 (2026). Contact
 does not say whom it left out, and an import wants a list and tells failures only in a file.
 """
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from datetime import date
 from typing import Any
 from urllib.parse import quote
 
@@ -30,7 +32,7 @@ from adapters.destination import (
 )
 from adapters.errors import DeliveryError, Rejected, setting_up
 from adapters.http import Answer, Http, Vendor, count_option, credential, judge
-from adapters.outcomes import chunked, each, in_turn, not_there, outcome_of
+from adapters.outcomes import bisect, chunked, each, in_turn, not_there, outcome_of, refuse
 from adapters.rate_limit import Window
 from adapters.shape import dig, entries, records, stated, word
 from adapters.values import as_wanted, instant, no_object, text
@@ -165,7 +167,8 @@ class Brevo:
             return Outcome(member.key, "rejected", "rejected", "Brevo would not change the list for this contact")
 
         kinds = [[m for m in memberships if m.added is added] for added in (True, False)]
-        return in_turn((piece, relate) for kind in kinds for piece in chunked(kind, _LIST_EMAILS))
+        pieces = (piece for kind in kinds for piece in chunked(kind, _LIST_EMAILS))
+        return in_turn((piece, lambda some: bisect(some, relate, refuse)) for piece in pieces)
 
     def read(self, wanted: Sequence[Wanted]) -> list[Held]:
         def find(want: Wanted) -> Held:
@@ -202,6 +205,12 @@ class Brevo:
         answer = self._http.call("PUT", _path(change.email), body=body, family="contacts", expect=(404,))
         if answer.status != 404:
             return Outcome(change.key, "applied", remote_id=change.remote_id)
+        if change.remote_id:  # somebody gave it another address there: the record is who it is
+            query = {"identifierType": "contact_id"}
+            path = _path(change.remote_id)
+            answer = self._http.call("PUT", path, body=body, query=query, family="contacts", expect=(404,))
+            if answer.status != 404:
+                return Outcome(change.key, "applied", remote_id=change.remote_id)
         if not change.create:
             return not_there(change.key)
         # One call with `updateEnabled` would do for both, but then the blocklist of who exists would be set as well.
@@ -234,7 +243,7 @@ class Brevo:
         for name, value in change.fields.items():
             if name.upper() not in defined:
                 raise Rejected(f"Brevo has no attribute {name.upper()}", field=name, reason="unknown_field")
-            values[name.upper()] = _value(word(defined[name.upper()], "type"), value)
+            values[name.upper()] = _value(name, word(defined[name.upper()], "type"), value)
         return {**values, _TAGS: list(change.tags)}
 
     def _event(self, cue: Cue) -> Outcome:
@@ -295,9 +304,19 @@ def _path(name: str) -> str:
     return f"/v3/contacts/{quote(name, safe='')}"
 
 
-def _value(kind: str, value: FieldValue) -> FieldValue:
-    if value is None or kind in ("text", "date"):
-        return text(value)[:10] if kind == "date" else text(value)
+def _value(name: str, kind: str, value: FieldValue) -> FieldValue:
+    """The value as an attribute of this type takes it; raises Rejected for one that Brevo would drop without a word."""
+    if value is None or kind == "text":
+        return text(value)
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    fits = {"float": number and math.isfinite(value), "boolean": isinstance(value, bool)}  # type: ignore[arg-type]
+    try:
+        if kind == "date":
+            return date.fromisoformat(text(value)[:10]).isoformat()
+    except ValueError:
+        fits["date"] = False
+    if not fits.get(kind, True):
+        raise Rejected(f"{text(value)[:40]} is no {kind}", field=name, reason="field_type")
     return text(value) if isinstance(value, list) and kind != "multiple-choice" else value
 
 
@@ -307,8 +326,11 @@ def _held(want: Wanted, contact: Mapping[str, Any] | None, defined: Mapping[str,
     held = dig(contact, "attributes")
     fields: dict[str, FieldValue] = {}
     for name, value in want.fields.items():
-        written = _value(word(defined.get(name.upper()), "type"), value)
-        fields[name] = as_wanted(dig(held, name.upper()), written, value)
+        try:
+            written = _value(name, word(defined.get(name.upper()), "type"), value)
+            fields[name] = as_wanted(dig(held, name.upper()), written, value)
+        except Rejected:  # the attribute has another type by now
+            fields[name] = dig(held, name.upper()) or None
     return Held(
         want.key,
         "found" if want.remote_id in (None, word(contact, "id")) else "merged",
@@ -317,6 +339,8 @@ def _held(want: Wanted, contact: Mapping[str, Any] | None, defined: Mapping[str,
         tuple(sorted(map(str, entries(held, _TAGS)))),
         fields,
         "unsubscribed" if contact.get("emailBlacklisted") is True else None,
+        stated(held, "FIRSTNAME"),
+        stated(held, "LASTNAME"),
     )
 
 
@@ -324,5 +348,3 @@ def _judge(answer: Answer, now: float) -> DeliveryError:
     told = answer.headers.get("x-sib-ratelimit-reset", "")
     wait = float(told) if re.fullmatch(r"[0-9]{1,5}", told) else None
     return judge(answer, now, word(answer.data, "message"), retry_after=wait)
-        stated(held, "FIRSTNAME"),
-        stated(held, "LASTNAME"),

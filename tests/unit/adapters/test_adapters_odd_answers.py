@@ -15,7 +15,8 @@ from adapters.errors import Misconfigured, Rejected, Transient, Unauthorized
 
 SETTINGS = {
     "klaviyo": Settings({"api_key": "pk_1"}),
-    "hubspot": Settings({"access_token": "pat-1"}, options={"custom_events": "true"}),
+    "hubspot": Settings({"access_token": "pat-1"}, options={"custom_events": "true", "subscription": "1"}),
+    "brevo": Settings({"api_key": "xkeysib-1"}),
     "mailchimp": Settings({"api_key": "0123456789abcdef-us21"}, list_id="a1b2c3d4e5"),
 }
 # The words that adapters look for, so that odd answers are odd in the right places.
@@ -24,7 +25,8 @@ WORDS = (
     "objectWriteTraceId context category message options value name type list listId recordIdsMissing segments "
     "merge_fields tag total_items members_added email_addresses error title detail contact_id response_body_url "
     "errored_operations portalId timeZone policyName fullyQualifiedName complete finished COMPLETE storecue_tags "
-    "contact_information modificationMetadata"
+    "contact_information modificationMetadata statuses subscriptionId subscriberIdString byObjectType limit usage "
+    "attributes multiCategoryOptions category lists contacts failure emailBlacklisted"
 ).split()
 scalars = st.one_of(st.none(), st.booleans(), st.integers(-1, 3), st.sampled_from([*WORDS, "", "1", "storecue-0"]))
 answers = st.recursive(
