@@ -38,11 +38,12 @@ class FakeAccount:
     def __init__(self, error=None):
         self.error = error
         self.closed = False
+        self.notes = ()
 
     def check_login(self):
         if self.error is not None:
             raise self.error
-        return Account("X1", "Aurora")
+        return Account("X1", "Aurora", self.notes)
 
     def close(self):
         self.closed = True
@@ -153,6 +154,14 @@ def test_all_is_well(place):
     assert found["source shop"].message.endswith("Z, 3 days ago")
     assert found["time zones"].message.endswith("the store is in Europe/Paris")
     assert place.account.closed
+
+
+def test_what_the_options_ask_for_and_the_account_does_not_give_is_told(place):
+    place.install()
+    place.account.notes = ("no custom events by this plan",)
+    found = {check.name: check for check in place.found()}
+    assert found["destination klaviyo"].ok
+    assert found["destination klaviyo"].message == "logged in as Aurora (X1); no custom events by this plan"
 
 
 def test_a_new_machine_needs_a_configuration_and_nothing_is_made(place):
