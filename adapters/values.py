@@ -31,7 +31,8 @@ def text(value: FieldValue) -> str:
 
 def no_object(vendor: str, spec: FieldSpec) -> str:
     """Why a vendor that has no objects refuses a field; "" when it does not."""
-    return f"{vendor} holds no objects: give the field {spec.name} type text or list" if spec.type == "object" else ""
+    told = f"{vendor} holds no objects: give the field {spec.name} another type, or show it elsewhere only"
+    return told if spec.type == "object" else ""
 
 
 def same(held: object, written: object) -> bool:

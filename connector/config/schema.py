@@ -66,7 +66,7 @@ def configuration_from(document: Document, kinds: Kinds | None = None) -> Config
         *_path_problems(loaded, document.folder),
         *_source_problems(loaded["sources"], kinds),
         *_destination_problems(loaded["destinations"], kinds, list(segments)),
-        *_field_problems(loaded["fields"], list(loaded["destinations"])),
+        *_field_problems(loaded["field_entries"], list(loaded["destinations"])),
         *rule_problems(segments, store),
     ]
     if problems:
@@ -534,9 +534,7 @@ def _source(name: str, entry: Mapping[str, Any], folder: Path | None) -> SourceC
     located = tuple(_located(secret, folder) for secret in entry["secrets"])
     browser = entry["browser"]
     taken = browser and BrowserConfig(tuple(browser["keys"]), tuple(browser["origins"]), browser["events_per_second"])
-    return SourceConfig(
-        name, entry["kind"], located, taken, entry["shop"], entry["silent_after"], entry["options"]
-    )
+    return SourceConfig(name, entry["kind"], located, taken, entry["shop"], entry["silent_after"], entry["options"])
 
 
 def _destination(name: str, entry: Mapping[str, Any], kind: Takes, folder: Path | None) -> DestinationConfig:

@@ -117,6 +117,7 @@ class Decisions:
         if not reachable or not destinations:
             return
         known = sync_store.desired(tx, [person.id for person in reachable])
+        shown = {one.name: [field.name for field in self.configuration.fields_of(one.name)] for one in destinations}
         rows = []
         for person in reachable:
             states = consent.states(person.consent)
@@ -128,7 +129,7 @@ class Decisions:
                     traits=person.traits,
                     consent=states,
                     segments=segments[person.id],
-                    fields=values,
+                    fields={name: values[name] for name in shown[destination.name]},
                 )
                 had, pushed = known.get((destination.name, person.id), (None, None))
                 if want != had:

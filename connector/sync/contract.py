@@ -48,7 +48,7 @@ def contract(
 ) -> Contract:
     """What pushing to this destination would come to. Reads the account and the desired states, and changes neither.
     Raises DeliveryError when the account cannot be read."""
-    specs = [FieldSpec(one.name, one.type, one.label) for one in configuration.fields.values()]
+    specs = [FieldSpec(one.name, one.type, one.label) for one in configuration.fields_of(config.name)]
     tags = sorted(s for s in configuration.segments if config.segments is None or s in config.segments)
     told = Contract(adapter.foresee(specs, tags))
     fits = {fit.name: fit for fit in told.forecast.fields}

@@ -212,13 +212,13 @@ class Pusher:
             self._log_in(self._adapter, now)
         if not self._provisioned:
             fingerprint = orjson.dumps(
-                [[field.name, field.type, field.label] for field in self._configuration.fields.values()]
+                [[field.name, field.type, field.label] for field in self._configuration.fields_of(self.name)]
                 + [sorted(self._segments())]
             ).decode()
             with self.database.read() as connection:
                 account = store.account_row(connection, self.name)
             if account is None or account["provisioned"] != fingerprint:
-                specs = [FieldSpec(f.name, f.type, f.label) for f in self._configuration.fields.values()]
+                specs = [FieldSpec(f.name, f.type, f.label) for f in self._configuration.fields_of(self.name)]
                 for line in self._adapter.provision(specs, sorted(self._segments())):
                     log.info("push.provisioned", destination=self.name, created=line)
                 with self.database.tx() as tx:

@@ -9,6 +9,7 @@ import pytest
 
 from connector import services
 from connector.clock import DAY, HOUR, MINUTE
+from connector.config.yaml_file import InvalidConfiguration
 from connector.simulator.vendors import FakeKlaviyo
 from tests.conftest import CONFIG, NOON, Shop, checkout, iso, order
 from tests.integration.test_sync import ADA, ShopClock
@@ -160,3 +161,17 @@ def test_the_open_cart_is_there_for_a_template_to_loop_over(line: Line) -> None:
         json.loads(line.shop.rows("SELECT pushed FROM sync_state")[0][0])["fields"]["cart_lines"]
         == (contact["fields"]["cart_lines"])
     )
+
+
+def test_an_object_goes_only_where_objects_are_taken(line: Line) -> None:
+    """A field names its destinations, so that one vendor's templates do not stop another's account."""
+    rules = CONFIG.replace("fields:", "fields:\n  first_item: {from: traits.address, type: object, destinations: [k]}")
+    made = json.loads(line.config()[len(CONFIG) + len("destinations: ") :])
+    made["other"] = {**made["k"], "dry_run": True}
+    line.shop.configure(rules + f"destinations: {json.dumps(made)}\n")
+    line.deliver(order())
+    assert (line.shop.desired("k") or {})["fields"].keys() == {"first_item", "orders_count", "total_spent"}
+    assert (line.shop.desired("other") or {})["fields"].keys() == {"orders_count", "total_spent"}
+    with pytest.raises(InvalidConfiguration) as fault:
+        line.shop.configure(rules + f"destinations: {json.dumps({'other': made['other']})}\n")
+    assert 'there is no destination "k"' in str(fault.value)
