@@ -4,6 +4,7 @@ import json
 import re
 from collections.abc import Iterator
 from datetime import UTC, date, datetime, timedelta
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
@@ -426,4 +427,4 @@ def test_a_date_that_a_place_left_out_has_no_night_of_its_own() -> None:
     apia = ZoneInfo("Pacific/Apia")  # there was no 2011-12-30
     start = int(datetime(2011, 12, 28, tzinfo=UTC).timestamp() * 1000)
     begun = sorted({nightfall(start + hours * HOUR, apia, "klaviyo") for hours in range(24, 24 * 6)})
-    assert all(later - earlier == DAY for earlier, later in zip(begun, begun[1:], strict=False))
+    assert all(later - earlier == DAY for earlier, later in pairwise(begun))

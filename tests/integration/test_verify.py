@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterator
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -252,7 +253,7 @@ def test_pause_and_resume(synced: Synced, tmp_path: Path) -> None:
 
 NAMES = st.sampled_from(["a", "b", "c", "d"])
 TAGS = st.sets(NAMES).map(lambda tags: tuple(sorted(tags)))
-FIELDS = st.dictionaries(NAMES, st.none() | st.booleans() | st.integers(-9, 9) | st.text(max_size=3))
+FIELDS = st.dictionaries(NAMES, st.none() | st.booleans() | st.integers(-9, 9) | st.text("ab é", max_size=3))
 
 
 def pushed(tags: tuple[str, ...], fields: dict[str, Any]) -> Accepted:
@@ -284,6 +285,18 @@ def test_a_contact_without_an_address_is_left_to_a_person() -> None:
     one = drift(pushed((), {}), Held("1", "found", "r1", ""), set())
     assert one is not None
     assert one.differs == ("address empty",)
+
+
+def test_names_are_compared_where_the_vendor_tells_them() -> None:
+    accepted = pushed((), {})  # pushed as Ada
+    held = Held("1", "found", "r1", ADA, first_name="Eve")
+    one = drift(accepted, held, set())
+    assert one is not None
+    assert (one.differs, json.loads(one.holds or "")["first_name"]) == (("first name",), "Eve")
+    emptied = drift(accepted, replace(held, first_name=""), set())
+    assert emptied is not None
+    for same in ("Ada", " Ada", None):  # spaces are the vendor's; None: it does not tell
+        assert drift(accepted, replace(held, first_name=same, last_name="King"), set()) is None
 
 
 def test_what_a_lost_answer_left_open_is_no_drift() -> None:
