@@ -6,97 +6,44 @@ import math
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime
 from itertools import count
-from typing import Any, Literal, NoReturn
+from typing import Any, NoReturn
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
 from jsonschema.exceptions import ValidationError
 
 from connector.simulator.vendors.account import FakeVendor, Refusal, Route, pointer, route
+from connector.simulator.vendors.hubspot_lists import Lists
+from connector.simulator.vendors.hubspot_portal import (
+    CALLS,
+    CATEGORIES,
+    CUSTOM_PROPERTIES,
+    EMAIL,
+    MOST_UNIQUE_PROPERTIES,
+    PORTAL,
+    READ_ONLY,
+    SCOPE_OF,
+    SCOPES,
+    SEARCHES_PER_SECOND,
+    STANDARD,
+    SUBSCRIPTIONS,
+    VALID,
+    ZONE,
+    ItemError,
+    Plan,
+    check_options,
+    iso,
+    options_in,
+    passes,
+    property_of,
+)
 from connector.simulator.vendors.schemas.hubspot import REQUESTS
 from connector.simulator.vendors.server import Request, Response
 from connector.simulator.vendors.windows import RollingWindow
 
-Plan = Literal["free", "starter", "professional", "enterprise"]
-
-PORTAL = 4_815_162
-ZONE = "Europe/Paris"
-CALLS = {
-    "free": (100, 250_000),
-    "starter": (100, 250_000),
-    "professional": (190, 650_000),
-    "enterprise": (190, 1_000_000),
-}
-"""Calls per rolling 10 seconds per app, and per day (of ZONE) per account, by plan."""
-CUSTOM_PROPERTIES = {"free": 10}
-"""Properties that may be made, by plan; 1,000 on those not named."""
-SUBSCRIPTIONS = {101: "Marketing Information", 102: "Customer Service Communication"}
-SEARCHES_PER_SECOND = 5
-MOST_UNIQUE_PROPERTIES = 10
-
-STANDARD = {
-    "email": "string",
-    "firstname": "string",
-    "lastname": "string",
-    "phone": "phone_number",
-    "company": "string",
-    "website": "string",
-    "address": "string",
-    "city": "string",
-    "state": "string",
-    "zip": "string",
-    "country": "string",
-    "hs_language": "string",
-    "lifecyclestage": "string",
-    "hs_object_id": "number",
-    "createdate": "datetime",
-    "lastmodifieddate": "datetime",
-    "hs_additional_emails": "string",
-    "hs_merged_object_ids": "string",
-    "hs_email_optout": "bool",
-    "hs_email_quarantined": "bool",
-    "hs_email_hard_bounce_reason_enum": "string",
-    **{f"hs_email_optout_{id_}": "bool" for id_ in SUBSCRIPTIONS},
-}
-"""Properties every portal has (those that an e-mail connector may meet), with their types."""
-
 _SHOWN = ("email", "firstname", "lastname", "createdate", "lastmodifieddate", "hs_object_id")
-_READ_ONLY = {"hs_object_id", "createdate", "lastmodifieddate", "hs_merged_object_ids", "hs_additional_emails"} | {
-    name for name in STANDARD if name.startswith("hs_email_")
-}
-_SCOPES = (
-    (re.compile(r"(GET .*|POST .*/batch/read|POST .*/search)/?.*"), ".read"),
-    (re.compile(r".*"), ".write"),
-)
-_SCOPE_OF = (
-    ("/crm/objects/", "crm.objects.contacts"),
-    ("/crm/properties/", "crm.schemas.contacts"),
-    ("/crm/lists/", "crm.lists"),
-    ("/communication-preferences/", "communication_preferences"),
-    ("/crm/limits/", "crm.limits"),
-    ("/account-info/", "account-info"),
-)
-_EMAIL = re.compile(r"[^@\s]+@[^@\s]+\.[^@\s.]+")
-_CATEGORIES = {
-    400: "VALIDATION_ERROR",
-    401: "INVALID_AUTHENTICATION",
-    403: "MISSING_SCOPES",
-    404: "OBJECT_NOT_FOUND",
-    405: "METHOD_NOT_ALLOWED",
-    409: "CONFLICT",
-    423: "LOCKED",
-    429: "RATE_LIMITS",
-    477: "MIGRATION_IN_PROGRESS",
-}
-_VALID: dict[str, tuple[Callable[[str], bool], str]] = {
-    "number": (lambda text: _is_number(text), "INVALID_INTEGER"),
-    "bool": (lambda text: text in ("true", "false"), "INVALID_BOOLEAN"),
-    "date": (lambda text: _is_date(text), "INVALID_DATE"),
-    "datetime": (lambda text: _is_instant(text), "INVALID_DATE"),
-    "string": (lambda text: len(text) <= 65_536, "INVALID_STRING_LENGTH"),
-}
 
 
 @dataclass
@@ -105,22 +52,6 @@ class _Contact:
     created: float
     updated: float
     properties: dict[str, str] = field(default_factory=dict)
-
-
-@dataclass
-class _List:
-    id: str
-    name: str
-    processing_type: str
-    members: set[str] = field(default_factory=set)
-
-
-class _ItemError(Exception):
-    """One item of a batch is refused; the others go on."""
-
-    def __init__(self, status: int, message: str, context: Mapping[str, list[str]] | None = None) -> None:
-        super().__init__(message)
-        self.status, self.message, self.context = status, message, dict(context or {})
 
 
 class FakeHubSpot(FakeVendor):
@@ -150,7 +81,7 @@ class FakeHubSpot(FakeVendor):
         self._unique: dict[str, dict[str, str]] = {"email": {}}
         self._blocked: set[str] = set()
         self._properties: dict[str, dict[str, Any]] = {
-            name: _property(
+            name: property_of(
                 {"name": name, "label": name, "groupName": "contactinformation", "type": type_, "fieldType": "text"},
                 defined=True,
             )
@@ -161,10 +92,10 @@ class FakeHubSpot(FakeVendor):
         self._locked: dict[str, float] = {}
         self._moving_until = 0.0
         self._groups: dict[str, str] = {"contactinformation": "Contact information"}
-        self._lists: dict[str, _List] = {}
         self._definitions: dict[str, dict[str, Any]] = {}
         self._events: dict[tuple[str, str], dict[str, Any]] = {}
         self._numbers = count(501)
+        self._lists = Lists(self._contacts, self._numbers, lambda: self.clock.time(), self._refuse)
         calls, daily = CALLS[plan]
         self._ten_seconds = RollingWindow(calls, 10.0)
         self._searches = RollingWindow(SEARCHES_PER_SECOND, 1.0)
@@ -174,7 +105,7 @@ class FakeHubSpot(FakeVendor):
     def routes(self) -> Sequence[Route]:
         version = "(?:2026-03|2026-09)"
         contacts, properties = f"/crm/objects/{version}/contacts", f"/crm/properties/{version}/contacts"
-        lists, events = f"/crm/lists/{version}", f"/events/{version}"
+        events = f"/events/{version}"
         return (
             route("GET", f"/account-info/{version}/details", self._account),
             route("GET", contacts, self._read_contacts),
@@ -196,14 +127,7 @@ class FakeHubSpot(FakeVendor):
             route("GET", f"{properties}/groups/{{name}}", self._read_group),
             route("GET", f"{properties}/{{name}}", self._read_property),
             route("PATCH", f"{properties}/{{name}}", self._change_property, REQUESTS["property_change"]),
-            route("POST", lists, self._create_list, REQUESTS["list"]),
-            route("POST", f"{lists}/search", self._search_lists, REQUESTS["list_search"]),
-            route("GET", f"{lists}/object-type-id/0-1/name/{{name}}", self._read_list_by_name),
-            route("GET", f"{lists}/{{id}}", self._read_list),
-            route("GET", f"{lists}/{{id}}/memberships", self._read_memberships),
-            route("PUT", f"{lists}/{{id}}/memberships/add-and-remove", self._move, REQUESTS["add_and_remove"]),
-            route("PUT", f"{lists}/{{id}}/memberships/add", self._add, REQUESTS["record_ids"]),
-            route("PUT", f"{lists}/{{id}}/memberships/remove", self._remove, REQUESTS["record_ids"]),
+            *self._lists.routes(f"/crm/lists/{version}"),
             route("GET", f"{events}/event-definitions", self._read_definitions),
             route("POST", f"{events}/event-definitions", self._define_event, REQUESTS["event_definition"]),
             route(
@@ -235,13 +159,13 @@ class FakeHubSpot(FakeVendor):
                     "id": contact.id,
                     "first_name": contact.properties.get("firstname"),
                     "last_name": contact.properties.get("lastname"),
-                    "tags": sorted(_options(contact.properties.get(self.tag_property, ""))),
+                    "tags": sorted(options_in(contact.properties.get(self.tag_property, ""))),
                     "fields": {
                         name: value
                         for name, value in contact.properties.items()
                         if name in made and name != self.tag_property
                     },
-                    "lists": sorted(held.name for held in self._lists.values() if contact.id in held.members),
+                    "lists": self._lists.of(contact.id),
                 }
                 for contact in self._contacts.values()
                 if contact.properties.get("email")
@@ -367,8 +291,8 @@ class FakeHubSpot(FakeVendor):
 
     def _check_scope(self, request: Request) -> None:
         line = f"{request.method} {request.path}"
-        area = next((scope for prefix, scope in _SCOPE_OF if request.path.startswith(prefix)), "")
-        right = next(right for pattern, right in _SCOPES if pattern.fullmatch(line))
+        area = next((scope for prefix, scope in SCOPE_OF if request.path.startswith(prefix)), "")
+        right = next(right for pattern, right in SCOPES if pattern.fullmatch(line))
         if area and area + right in self.missing_scopes:
             cause = {"message": "One or more of the following scopes are required.", "context": {}}
             cause["context"] = {"requiredGranularScopes": [area + right]}
@@ -406,7 +330,7 @@ class FakeHubSpot(FakeVendor):
         self._refuse(429, message, policyName=policy)
 
     def _body(self, status: int, message: str, **more: Any) -> dict[str, Any]:
-        category = _CATEGORIES.get(status, "INTERNAL_ERROR")
+        category = CATEGORIES.get(status, "INTERNAL_ERROR")
         return {"status": "error", "message": message, "correlationId": self._uuid(), "category": category} | more
 
     def _refuse(self, status: int, message: str, **more: Any) -> NoReturn:
@@ -440,7 +364,7 @@ class FakeHubSpot(FakeVendor):
     def _single(self, action: Callable[[], _Contact]) -> _Contact:
         try:
             return action()
-        except _ItemError as error:
+        except ItemError as error:
             self._refuse(error.status, error.message, context=error.context)
 
     def _read_contact(self, request: Request, parts: Mapping[str, str]) -> Response:
@@ -476,7 +400,7 @@ class FakeHubSpot(FakeVendor):
         return self._contacts.get(self._unique[id_property].get(value, ""))
 
     def _made(self, properties: Mapping[str, str]) -> _Contact:
-        """A new contact; _ItemError leaves everything as it was."""
+        """A new contact; ItemError leaves everything as it was."""
         self._check_unique(properties, None)
         now = self.clock.time()
         contact = _Contact(str(next(self._numbers)), now, now)
@@ -492,7 +416,7 @@ class FakeHubSpot(FakeVendor):
 
     def _applied(self, contact: _Contact, properties: Mapping[str, str]) -> _Contact:
         for name, value in properties.items():
-            if name in _READ_ONLY:
+            if name in READ_ONLY:
                 continue
             kept = value.strip().lower() if name == "email" else value
             if name in self._unique:
@@ -500,8 +424,8 @@ class FakeHubSpot(FakeVendor):
                 if kept:
                     self._unique[name][kept] = contact.id
             if self._properties[name]["fieldType"] == "checkbox":
-                held = _options(contact.properties.get(name, "")) if kept.startswith(";") else []  # ";a" appends
-                kept = ";".join(dict.fromkeys([*held, *_options(kept)]))
+                held = options_in(contact.properties.get(name, "")) if kept.startswith(";") else []  # ";a" appends
+                kept = ";".join(dict.fromkeys([*held, *options_in(kept)]))
             if kept:
                 contact.properties[name] = kept
             else:
@@ -511,16 +435,16 @@ class FakeHubSpot(FakeVendor):
 
     def _check_unique(self, properties: Mapping[str, str], contact: _Contact | None) -> None:
         email = properties.get("email", "").strip().lower()
-        if email and not _EMAIL.fullmatch(email):
-            raise _ItemError(400, f"Email address {email} is invalid", {"propertyName": ["email"]})
+        if email and not EMAIL.fullmatch(email):
+            raise ItemError(400, f"Email address {email} is invalid", {"propertyName": ["email"]})
         if email in self._blocked:
-            raise _ItemError(400, f"{email} was deleted for privacy and cannot be created again", {"email": [email]})
+            raise ItemError(400, f"{email} was deleted for privacy and cannot be created again", {"email": [email]})
         for name, owners in self._unique.items():
             value = properties.get(name, "")
             owner = owners.get(value.strip().lower() if name == "email" else value)
             if value and owner is not None and (contact is None or contact.id != owner):
                 text = f"Contact already exists. Existing ID: {owner}"
-                raise _ItemError(409, text, {"existingId": [owner], "propertyName": [name]})
+                raise ItemError(409, text, {"existingId": [owner], "propertyName": [name]})
 
     def _check_values(self, items: Iterable[Mapping[str, str]]) -> None:
         """Refuses the whole request when one property is unknown or one value does not fit its type."""
@@ -540,12 +464,12 @@ class FakeHubSpot(FakeVendor):
                 continue
             elif held["type"] == "enumeration":
                 allowed = {option["value"] for option in held["options"]}
-                unknown = [option for option in _options(value) if option not in allowed]
+                unknown = [option for option in options_in(value) if option not in allowed]
                 if not unknown:
                     continue
                 code, text = "INVALID_OPTION", f"{unknown[0]} was not one of the allowed options: {sorted(allowed)}"
             else:
-                fits, code = _VALID.get(held["type"], _VALID["string"])
+                fits, code = VALID.get(held["type"], VALID["string"])
                 if fits(value):
                     continue
                 text = f"{value} was not a valid {held['type']}"
@@ -556,8 +480,7 @@ class FakeHubSpot(FakeVendor):
         for owners in self._unique.values():
             for value in [value for value, owner in owners.items() if owner == contact.id]:
                 del owners[value]
-        for held in self._lists.values():
-            held.members.discard(contact.id)
+        self._lists.drop(contact.id)
 
     def _gdpr_delete(self, request: Request, _: Mapping[str, str]) -> Response:
         body = request.json
@@ -572,13 +495,13 @@ class FakeHubSpot(FakeVendor):
     def _shown(self, contact: _Contact, wanted: Iterable[str] = ()) -> dict[str, Any]:
         own = {
             "hs_object_id": contact.id,
-            "createdate": _iso(contact.created),
-            "lastmodifieddate": _iso(contact.updated),
+            "createdate": iso(contact.created),
+            "lastmodifieddate": iso(contact.updated),
         }
         properties = contact.properties | own
         for name, value in contact.properties.items():
             if self._properties[name]["type"] == "datetime" and value.lstrip("-").isdigit():
-                properties[name] = _iso(int(value) / 1000)  # written in milliseconds, read in RFC 3339
+                properties[name] = iso(int(value) / 1000)  # written in milliseconds, read in RFC 3339
         names = dict.fromkeys([*_SHOWN, *(name for name in wanted if name)])
         return {
             "id": contact.id,
@@ -605,7 +528,7 @@ class FakeHubSpot(FakeVendor):
         def update(item: Mapping[str, Any]) -> tuple[_Contact, None]:
             contact = self._held(item["id"], item.get("idProperty"))
             if contact is None:
-                raise _ItemError(404, f"Could not get some CONTACT objects, {item['id']}", {"ids": [item["id"]]})
+                raise ItemError(404, f"Could not get some CONTACT objects, {item['id']}", {"ids": [item["id"]]})
             return self._changed(contact, item["properties"]), None
 
         return self._batch(items, update)
@@ -621,7 +544,7 @@ class FakeHubSpot(FakeVendor):
             if contact is not None:
                 return self._changed(contact, item["properties"]), False
             if not item.get("idProperty"):
-                raise _ItemError(404, f"Could not get some CONTACT objects, {item['id']}", {"ids": [item["id"]]})
+                raise ItemError(404, f"Could not get some CONTACT objects, {item['id']}", {"ids": [item["id"]]})
             return self._made({item["idProperty"]: item["id"], **item["properties"]}), True
 
         return self._batch(items, upsert)
@@ -632,7 +555,7 @@ class FakeHubSpot(FakeVendor):
             known = self._held(item["id"], item.get("idProperty")) if "id" in item else None
             try:
                 self._check_unique(item["properties"], known)
-            except _ItemError as error:
+            except ItemError as error:
                 self._refuse(error.status, error.message, context=error.context)
 
     def _batch(
@@ -641,16 +564,16 @@ class FakeHubSpot(FakeVendor):
         action: Callable[[Mapping[str, Any]], tuple[_Contact, bool | None]],
         done: int = 200,
     ) -> Response:
-        now = _iso(self.clock.time())
+        now = iso(self.clock.time())
         results: list[dict[str, Any]] = []
         errors: list[dict[str, Any]] = []
         for item in items:
             trace = {"objectWriteTraceId": item["objectWriteTraceId"]} if "objectWriteTraceId" in item else {}
             try:
                 contact, new = action(item)
-            except _ItemError as error:
+            except ItemError as error:
                 context = error.context | {name: [value] for name, value in trace.items()}
-                category = _CATEGORIES.get(error.status, "VALIDATION_ERROR")
+                category = CATEGORIES.get(error.status, "VALIDATION_ERROR")
                 errors.append(
                     {
                         "status": "error",
@@ -670,7 +593,7 @@ class FakeHubSpot(FakeVendor):
         return Response(done, body)
 
     def _batch_read(self, request: Request, _: Mapping[str, str]) -> Response:
-        now, body = _iso(self.clock.time()), request.json
+        now, body = iso(self.clock.time()), request.json
         missing: list[str] = []
         found: dict[str, dict[str, Any]] = {}
         for item in body["inputs"]:
@@ -701,7 +624,7 @@ class FakeHubSpot(FakeVendor):
         held = [
             contact
             for contact in self._contacts.values()
-            if not groups or any(all(_passes(contact.properties, rule) for rule in rules) for rules in groups)
+            if not groups or any(all(passes(contact.properties, rule) for rule in rules) for rules in groups)
         ]
         start, limit = int(body.get("after") or 0), body.get("limit", 10)
         shown = [self._shown(contact, body.get("properties", ())) for contact in held[start : start + limit]]
@@ -726,15 +649,15 @@ class FakeHubSpot(FakeVendor):
     def _create_property(self, request: Request, _: Mapping[str, str]) -> Response:
         try:
             return Response(201, self._new_property(request.json))
-        except _ItemError as error:
+        except ItemError as error:
             self._refuse(error.status, error.message, context=error.context)
 
     def _create_properties(self, request: Request, _: Mapping[str, str]) -> Response:
-        now, results, errors = _iso(self.clock.time()), [], []
+        now, results, errors = iso(self.clock.time()), [], []
         for given in request.json["inputs"]:
             try:
                 results.append(self._new_property(given))
-            except _ItemError as error:
+            except ItemError as error:
                 context = error.context | {"name": [given["name"]]}
                 errors.append(self._body(error.status, error.message, context=context))
         answer: dict[str, Any] = {"status": "COMPLETE", "results": results, "startedAt": now, "completedAt": now}
@@ -745,24 +668,24 @@ class FakeHubSpot(FakeVendor):
     def _new_property(self, given: dict[str, Any]) -> dict[str, Any]:
         name = given["name"]
         if name in self._properties or name in self._archived:
-            raise _ItemError(409, f'A property named "{name}" already exists.', {"name": [name]})
+            raise ItemError(409, f'A property named "{name}" already exists.', {"name": [name]})
         if given["groupName"] not in self._groups:
-            raise _ItemError(400, f"Property group {given['groupName']} does not exist.", {"name": [name]})
+            raise ItemError(400, f"Property group {given['groupName']} does not exist.", {"name": [name]})
         if sum(not held["hubspotDefined"] for held in self._properties.values()) >= self._most_properties():
-            raise _ItemError(400, "The maximum number of custom properties has been reached.", {"name": [name]})
-        _check_options(given.get("options", []))
+            raise ItemError(400, "The maximum number of custom properties has been reached.", {"name": [name]})
+        check_options(given.get("options", []))
         if given.get("hasUniqueValue"):
             if len(self._unique) > MOST_UNIQUE_PROPERTIES:
-                raise _ItemError(400, "Only 10 unique value properties are allowed per object.", {"name": [name]})
+                raise ItemError(400, "Only 10 unique value properties are allowed per object.", {"name": [name]})
             self._unique[name] = {}
-        self._properties[name] = _property(given)
+        self._properties[name] = property_of(given)
         return self._properties[name]
 
     def _change_property(self, request: Request, parts: Mapping[str, str]) -> Response:
         held = self._known_property(parts["name"])
         try:
-            _check_options(request.json.get("options", []))
-        except _ItemError as error:
+            check_options(request.json.get("options", []))
+        except ItemError as error:
             self._refuse(error.status, error.message, context=error.context)
         held.update(request.json)
         return Response(200, held)
@@ -795,88 +718,6 @@ class FakeHubSpot(FakeVendor):
 
     def _shown_group(self, name: str) -> dict[str, Any]:
         return {"name": name, "label": self._groups[name], "displayOrder": -1, "archived": False}
-
-    # --- lists --------------------------------------------------------------------------------------------------------
-
-    def _create_list(self, request: Request, _: Mapping[str, str]) -> Response:
-        body = request.json
-        if any(held.name == body["name"] for held in self._lists.values()):
-            self._refuse(400, f"A list named {body['name']} already exists.", subCategory="ILS.DUPLICATE_LIST_NAMES")
-        held = _List(str(next(self._numbers)), body["name"], body["processingType"])
-        self._lists[held.id] = held
-        return Response(200, {"list": self._shown_list(held)})
-
-    def _shown_list(self, held: _List) -> dict[str, Any]:
-        return {
-            "listId": held.id,
-            "name": held.name,
-            "objectTypeId": "0-1",
-            "processingType": held.processing_type,
-            "processingStatus": "COMPLETE",
-            "listVersion": 1,
-            "additionalProperties": {"hs_list_size": str(len(held.members))},
-        }
-
-    def _read_list(self, _: Request, parts: Mapping[str, str]) -> Response:
-        return Response(200, {"list": self._shown_list(self._known_list(parts["id"]))})
-
-    def _read_list_by_name(self, _: Request, parts: Mapping[str, str]) -> Response:
-        held = next((held for held in self._lists.values() if held.name == parts["name"]), None)
-        if held is None:
-            self._refuse(404, f"List does not exist with name {parts['name']}.", subCategory="ILS.LIST_NOT_FOUND")
-        return Response(200, {"list": self._shown_list(held)})
-
-    def _search_lists(self, request: Request, _: Mapping[str, str]) -> Response:
-        body = request.json
-        query, wanted = body.get("query", "").lower(), body.get("listIds")
-        found = [
-            held
-            for held in self._lists.values()
-            if query in held.name.lower() and (wanted is None or held.id in wanted)
-        ]
-        start, size = body.get("offset", 0), body.get("count", 20)
-        page = found[start : start + size]
-        answer = {
-            "lists": [self._shown_list(held) for held in page],
-            "total": len(found),
-            "offset": start + len(page),
-            "hasMore": start + len(page) < len(found),
-        }
-        return Response(200, answer)
-
-    def _known_list(self, id_: str) -> _List:
-        if id_ not in self._lists:
-            self._refuse(404, f"List does not exist with ID {id_}.", subCategory="ILS.LIST_NOT_FOUND")
-        return self._lists[id_]
-
-    def _read_memberships(self, _: Request, parts: Mapping[str, str]) -> Response:
-        members = sorted(self._known_list(parts["id"]).members, key=int)
-        now = _iso(self.clock.time())
-        return Response(200, {"results": [{"recordId": id_, "membershipTimestamp": now} for id_ in members]})
-
-    def _move(self, request: Request, parts: Mapping[str, str]) -> Response:
-        return self._moved(parts["id"], request.json["recordIdsToAdd"], request.json["recordIdsToRemove"])
-
-    def _add(self, request: Request, parts: Mapping[str, str]) -> Response:
-        return self._moved(parts["id"], request.json, [])
-
-    def _remove(self, request: Request, parts: Mapping[str, str]) -> Response:
-        return self._moved(parts["id"], [], request.json)
-
-    def _moved(self, list_id: str, to_add: list[str], to_remove: list[str]) -> Response:
-        held = self._known_list(list_id)
-        if held.processing_type == "DYNAMIC":
-            self._refuse(400, "Memberships of a DYNAMIC list cannot be changed.")
-        known = [id_ for id_ in to_add if id_ in self._contacts]
-        removed = [id_ for id_ in to_remove if id_ in held.members]
-        held.members.difference_update(removed)
-        held.members.update(known)
-        answer = {
-            "recordsIdsAdded": known,  # sic: the vendor's spelling differs from recordIdsMissing
-            "recordIdsRemoved": removed,
-            "recordIdsMissing": [id_ for id_ in [*to_add, *to_remove] if id_ not in self._contacts],
-        }
-        return Response(200, answer)
 
     # --- custom events ------------------------------------------------------------------------------------------------
 
@@ -966,7 +807,7 @@ class FakeHubSpot(FakeVendor):
     def _statuses(self, request: Request, _: Mapping[str, str]) -> Response:
         if request.query.get("channel") != "EMAIL":
             self._refuse(400, "channel is required.")
-        now = _iso(self.clock.time())
+        now = iso(self.clock.time())
         results = []
         for email in request.json["inputs"]:
             person = self._unique["email"].get(email.lower(), "")
@@ -1000,61 +841,3 @@ class FakeHubSpot(FakeVendor):
                 "dataHostingLocation": "eu1",
             },
         )
-
-
-def _property(given: Mapping[str, Any], *, defined: bool = False) -> dict[str, Any]:
-    absent = {"description": "", "options": [], "hidden": False, "formField": False, "hasUniqueValue": False}
-    return {**absent, "displayOrder": -1, **given, "hubspotDefined": defined, "archived": False}
-
-
-def _check_options(options: Iterable[Mapping[str, Any]]) -> None:
-    values = [option["value"] for option in options]
-    labels = [option["label"] for option in options]
-    for kind, texts in (("value", values), ("label", labels)):
-        if len(texts) != len(set(texts)):
-            raise _ItemError(400, f"Property option {kind}s must be unique.", {"options": texts})
-    if any(";" in value for value in values):
-        raise _ItemError(400, "Property option values must not hold a semicolon.", {"options": values})
-
-
-def _options(value: str) -> list[str]:
-    return [option for option in value.split(";") if option]
-
-
-def _passes(properties: Mapping[str, str], rule: Mapping[str, Any]) -> bool:
-    value = properties.get(rule["propertyName"])
-    return {
-        "EQ": value == rule.get("value"),
-        "NEQ": value != rule.get("value"),
-        "IN": value in rule.get("values", ()),
-        "HAS_PROPERTY": value is not None,
-        "NOT_HAS_PROPERTY": value is None,
-    }[rule["operator"]]
-
-
-def _is_number(text: str) -> bool:
-    try:
-        return math.isfinite(float(text))
-    except ValueError:
-        return False
-
-
-def _is_date(text: str) -> bool:
-    """YYYY-MM-DD, or epoch milliseconds at midnight UTC."""
-    if re.fullmatch(r"-?\d{6,}", text):
-        return int(text) % 86_400_000 == 0
-    return re.fullmatch(r"\d{4}-\d\d-\d\d", text) is not None and _is_instant(text)
-
-
-def _is_instant(text: str) -> bool:
-    if re.fullmatch(r"-?\d{6,}", text):
-        return True
-    try:
-        datetime.fromisoformat(text)
-    except ValueError:
-        return False
-    return True
-
-
-def _iso(at: float) -> str:
-    return datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
