@@ -1,10 +1,10 @@
 """Every seam of StoreCue on one screen: the log, sources, conditions. Destinations: `adapters.destination`."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple, Protocol, runtime_checkable
 
 from connector.clock import Millis
-from connector.domain import Delivery, Facts, Normalised, RawRequest, StoreInfo, Verdict
+from connector.domain import Delivery, Facts, Json, Normalised, RawRequest, StoreInfo, Verdict
 from connector.errors import NotDurable
 
 
@@ -97,6 +97,14 @@ class Source(Protocol):
 
     def normalise(self, delivery: Delivery, store: StoreInfo) -> Normalised:
         """What the delivery means. Raises UnprocessableEvent; an unknown topic is Normalised(skipped=...)."""
+
+
+@runtime_checkable
+class Configurable(Protocol):
+    """A Source of which each configured one is different: it takes `options` in storecue.yaml."""
+
+    def configured(self, options: Mapping[str, Json]) -> Source:
+        """The source as these options want it. DefinitionError with a JSON pointer into them."""
 
 
 @runtime_checkable

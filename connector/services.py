@@ -21,7 +21,7 @@ from connector.inbox.runner import positions
 from connector.inbox.sql import SqlLog, unpack
 from connector.ports import Rec, Source
 from connector.segments.evaluate import RuleSet
-from connector.sources import SOURCES
+from connector.sources import SOURCES, configured
 from connector.storage.database import Database
 from connector.storage.migrations import migrate
 from connector.storage.tables import dead_letter, delivery
@@ -102,7 +102,7 @@ class Services:
                 except ConfigurationError as error:
                     log.error("source.no_secret", source=name, hint=error.message)
                     secrets = ()
-                found[name] = (self.source_kinds[config.kind], secrets)
+                found[name] = (configured(self.source_kinds[config.kind], config.options), secrets)
             known = (configuration.version, found)
             self._sources = known
         return known[1]

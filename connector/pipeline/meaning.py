@@ -48,4 +48,4 @@ def _normalised(delivery: Delivery, configuration: Configuration, sources: Mappi
     config = configuration.sources.get(delivery.source)
     if config is None:
         raise UnprocessableEvent(f"there is no source {delivery.source!r} any more", reason="no_source")
-    return sources[config.kind].normalise(delivery, configuration.store)
+    return sources[config.name].normalise(delivery, configuration.store)

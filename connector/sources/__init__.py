@@ -1,14 +1,29 @@
 """Sources by kind: one line per system that sends us deliveries."""
 
-from connector.ports import Source
+from collections.abc import Mapping
+
+from connector.domain import Json
+from connector.errors import DefinitionError
+from connector.ports import Configurable, Source
+from connector.sources.generic import Generic
 from connector.sources.segment_api import SegmentApi
 from connector.sources.shopify import Shopify
 from connector.sources.stripe import Stripe
 from connector.sources.woocommerce import WooCommerce
 
 SOURCES: dict[str, Source] = {
+    "generic": Generic(),
     "segment_api": SegmentApi(),
     "shopify": Shopify(),
     "stripe": Stripe(),
     "woocommerce": WooCommerce(),
 }
+
+
+def configured(source: Source, options: Mapping[str, Json]) -> Source:
+    """The source as its options in storecue.yaml want it. DefinitionError with a JSON pointer into them."""
+    if isinstance(source, Configurable):
+        return source.configured(options)
+    if options:
+        raise DefinitionError(f"are not known to {source.kind}; remove them")
+    return source

@@ -19,9 +19,15 @@ def json_object(body: bytes) -> dict[str, Any]:
         raise UnprocessableEvent(f"/: the body is not JSON: {fault}", reason="not_json") from None
     if type(document) is not dict:
         raise UnprocessableEvent("/: the body must be an object", reason="not_an_object")
-    if rb"\u0000" in body and (pointer := _nul(document)) is not None:
-        raise UnprocessableEvent(f"{pointer}: holds a NUL character", reason="nul_character")
+    if rb"\u0000" in body:
+        refuse_nul(document)
     return document
+
+
+def refuse_nul(document: Any) -> None:
+    """Raises UnprocessableEvent when there is a NUL in a text, which databases cannot store."""
+    if (pointer := _nul(document)) is not None:
+        raise UnprocessableEvent(f"{pointer}: holds a NUL character", reason="nul_character")
 
 
 def known(**values: Json) -> dict[str, Json]:

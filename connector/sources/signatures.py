@@ -160,4 +160,24 @@ def read_stripe(request: RawRequest) -> Stated:
     return Stated(found, stamp.encode() + b"." + request.body, unix_seconds(stamp))
 
 
+def read_stated(
+    header: str,
+    decode: Callable[[str], bytes],
+    prefix: str,
+    stamp_header: str | None,
+    template: Sequence[str],
+    request: RawRequest,
+) -> Stated:
+    """A signature as an operator describes it: in `header` after `prefix`, over the parts of `template`, which are
+    `timestamp`, `body` and what stands between them. With a header of the instant, its age is looked at."""
+    text = request.headers.get(header, "")
+    if not text.startswith(prefix):
+        raise ValueError("the prefix is missing")
+    stamp = "" if stamp_header is None else request.headers.get(stamp_header, "")
+    parts = {"timestamp": stamp.encode(), "body": request.body}
+    message = b"".join(parts[part] if part in parts else part.encode() for part in template)
+    at = None if stamp_header is None else unix_seconds(stamp[:-3] if len(stamp) == 13 else stamp)
+    return Stated((decode(text.removeprefix(prefix)),), message, at)
+
+
 STANDARD_WEBHOOKS = Scheme(read_standard_webhook, key=standard_webhook_key)

@@ -1,7 +1,7 @@
 """Recorded deliveries: one JSON file each, with what its source must make of it.
 
-{"why", "received_at", "secrets"?, "query"?, "options"?, "headers", "body" (JSON) or "body_text" (the exact text),
-"claim", "normalised"}. The last two are lists where the request is not exactly one delivery.
+{"why", "received_at", "secrets"?, "token"?, "query"?, "options"?, "headers", "body" (JSON) or "body_text" (the exact
+text), "claim", "normalised"}. The last two are lists where the request is not exactly one delivery.
 
 `python tests/contracts/recordings.py FILE...` fills in `claim` and `normalised` of new recordings from the code, for
 you to read and correct: the file is the contract, not the code. `headers` are in lower case and hold the true signature
@@ -18,7 +18,7 @@ from typing import Any
 from connector.clock import parse_instant
 from connector.domain import Delivery, Normalised, RawRequest, StoreInfo
 from connector.ports import Claim, Source
-from connector.sources import SOURCES
+from connector.sources import SOURCES, configured
 
 FOLDER = Path(__file__).parent.parent / "recorded" / "sources"
 STORE = StoreInfo("Nordlicht", "Europe/Berlin", "EUR")
@@ -32,7 +32,8 @@ class Recording:
 
     @cached_property
     def source(self) -> Source:
-        return SOURCES[self.kind]
+        source = SOURCES[self.kind]
+        return configured(source, self.document["options"]) if "options" in self.document else source
 
     @property
     def body(self) -> bytes:
