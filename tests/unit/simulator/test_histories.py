@@ -22,6 +22,11 @@ PEOPLE = 45
 
 FAKES = {
     "klaviyo": (FakeKlaviyo, {"api_key": "pk_fake"}, {"job_seconds": 90}),
+    "klaviyo, tags shared": (
+        FakeKlaviyo,
+        {"api_key": "pk_fake"},
+        {"job_seconds": 90, "tag_property": "tags", "append_repeats": True},
+    ),
     "hubspot": (FakeHubSpot, {"access_token": "pat-eu1-fake"}, {}),
     "mailchimp": (FakeMailchimp, {"api_key": "0123456789abcdef0123456789abcdef-us21"}, {"batch_seconds": 90}),
 }
@@ -53,10 +58,10 @@ class Account:
         self.adapter.provision(FIELDS, TAGS)
 
     def open(self):
-        account = Settings(
-            self.credentials, base_url=self.fake.url, allow_insecure=True, list_id="a1b2c3d4e5", jobs=self.noted
-        )
-        self.adapter = DESTINATIONS[self.kind](account, self.clock)
+        own = {"tags_property": "tags"} if "shared" in self.kind else {}
+        place = {"base_url": self.fake.url, "allow_insecure": True, "list_id": "a1b2c3d4e5"}
+        account = Settings(self.credentials, **place, options=own, jobs=self.noted)
+        self.adapter = DESTINATIONS[self.fake.vendor](account, self.clock)
 
     def change(self, person):
         tags, fields = self.desired[person]
@@ -116,6 +121,7 @@ def test_the_account_shows_what_is_desired(kind, steps):
         wants = [Wanted(str(p), f"p{p}@example.com", None, fields) for p, (_, fields) in account.desired.items()]
         held = {int(contact.key): contact for contact in account.adapter.read(wants)}
         assert {p: (set(c.tags), c.fields) for p, c in held.items()} == account.desired
+        assert all(len(contact["tags"]) == len({*contact["tags"]}) for contact in account.fake.contacts().values())
         assert {p for p, contact in held.items() if contact.consent == "unsubscribed"} == account.gone
         assert not [(r.method, r.path, r.status) for r in account.fake.requests if r.status in FORBIDDEN]
         assert not [body for body in _bodies(account.fake) if "status" in body]
