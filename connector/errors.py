@@ -53,6 +53,12 @@ class NotPermitted(ConnectorError):
     reason = "not_permitted"
 
 
+class CannotMerge(ConnectorError):
+    """Whoever asked must choose two other profiles: these are not two."""
+
+    reason = "cannot_merge"
+
+
 class CannotUnmerge(ConnectorError):
     """Whoever asked must choose another merge: this one is none, or none any more."""
 

@@ -19,6 +19,7 @@ from connector.pipeline import Pipeline
 from connector.ports import Rec
 from connector.privacy.contacts import Eraser
 from connector.privacy.work import PrivacyWork
+from connector.profiles.duplicates.search import DuplicateSearch
 from connector.quality.silence import SilenceAlarm
 from connector.segments import store as segment_store
 from connector.services import Services
@@ -51,6 +52,7 @@ class Worker:
         self._taken: Rec | None = None  # the first record of the batch under way
         self.jobs = Jobs(services.database)
         self.housekeeping = Housekeeping(services)
+        self.duplicates = DuplicateSearch(services.database)
         self.alarm = SilenceAlarm(services.database)
         self.privacy = PrivacyWork(services.database, services.inbox)
         self.pipeline: Pipeline
@@ -89,6 +91,8 @@ class Worker:
             done += 1
         if self.privacy.step(self.pipeline.configuration.destinations, self.pipeline.recompute, self.now()):
             self._wake()
+            done += 1
+        if not done and self.duplicates.step(self.now()):
             done += 1
         self.housekeeping.step(self.now())
         self.alarm.step(self.pipeline.configuration.sources, self.now())

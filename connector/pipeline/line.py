@@ -8,6 +8,7 @@ from sqlalchemy import Connection
 
 from connector.clock import Millis
 from connector.domain import Configuration
+from connector.errors import CannotMerge
 from connector.inbox import deliveries
 from connector.pipeline.batch import Batch, Meant
 from connector.pipeline.consent import apply_consent
@@ -15,14 +16,14 @@ from connector.pipeline.decisions import Decisions
 from connector.pipeline.erased import without_erased
 from connector.pipeline.events import give_orders, place_waiting, store_events
 from connector.pipeline.meaning import understand
-from connector.pipeline.people import identify, load
+from connector.pipeline.people import identify, load, unite
 from connector.pipeline.things import store_things
 from connector.pipeline.traits import compute_traits
 from connector.pipeline.unmerge import separate
 from connector.ports import Rec, Source
 from connector.privacy import requests as privacy
 from connector.profiles import store, traits
-from connector.profiles.identity import Rules
+from connector.profiles.identity import Merge, Rules
 from connector.quality.drift import ShapeWatch
 from connector.segments import store as segment_store
 from connector.segments.evaluate import RuleSet
@@ -101,6 +102,21 @@ class Pipeline:
         store.save(tx, persons.values(), now)
         self._decisions.decide(tx, persons, batch, self.filling, now)
         store.add_changes(tx, batch.changes)
+
+    def merge(self, tx: Connection, left: int, right: int, because: str, now: Millis) -> int:
+        """The profile that is left of two whom somebody has said to be one; the younger becomes part of the older. No
+        flow starts by it. Raises CannotMerge."""
+        persons, batch = store.load(tx, [left, right]), Batch()
+        if left == right or persons.keys() != {left, right}:
+            raise CannotMerge(f"{left} and {right} are not two profiles")
+        winner, loser = persons[min(left, right)], persons.pop(max(left, right))
+        unite(tx, Merge(winner.id, loser.id, because, ("person", "")), winner, loser, batch, now)
+        compute_traits(tx, persons, batch, self.configuration.store, now)
+        store.save(tx, persons.values(), now)
+        sync_store.merge(tx, winner.id, loser.id, winner.email, now)
+        self._decisions.decide(tx, persons, batch, self.filling, now)
+        store.add_changes(tx, batch.changes)
+        return winner.id
 
     def unmerge(self, tx: Connection, merge: int, now: Millis) -> tuple[int, int]:
         """The two profiles that a merge had made one, each themselves again. No flow starts by it. Raises

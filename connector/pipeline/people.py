@@ -12,7 +12,8 @@ from connector.inbox import deliveries
 from connector.pipeline.batch import Batch, Meant
 from connector.pipeline.timeline import change
 from connector.profiles import consent, journal, store, traits
-from connector.profiles.identity import People, Rules, Stored
+from connector.profiles.duplicates import store as duplicates
+from connector.profiles.identity import Merge, People, Rules, Stored
 from connector.profiles.store import Person
 from connector.segments import store as segment_store
 
@@ -73,6 +74,8 @@ def identify(tx: Connection, meant: Sequence[Meant], batch: Batch, rules: Rules,
             batch.touched |= set(ends)
     ties = {one: people.find(person) for one, person in people.tied.items()}
     store.tie(tx, ties, source_of, now, people.shared)
+    devices = [(people.find(one), ("device", of.value)) for of, both in people.shared.items() for one in both]
+    duplicates.add_keys(tx, devices)
     return people
 
 
@@ -113,21 +116,26 @@ def load(tx: Connection, people: People, batch: Batch, now: Millis) -> dict[int,
         winner, loser = people.find(merge.winner), persons.pop(merge.loser, None)
         if loser is None:
             continue  # made and merged within this batch: there is nothing of it to move
-        united = persons[winner]
-        journal.note(tx, replace(merge, winner=winner), united, loser, now)
-        _note_told(tx, united, loser, batch)
-        united.consent = consent.merge(united.consent, loser.consent)
-        united.traits = loser.traits | united.traits
-        united.changed = True
-        store.merge(tx, winner, merge.loser, now)
-        batch.merged.append((winner, merge.loser))
-        for part in traits.COMPUTED:
-            batch.parts[part].add(winner)
-        batch.parts["customer"].add(winner)
-        batch.touched.add(winner)
-        batch.changes.append(change(winner, "merged", {"from": merge.loser, "because": merge.because}, now))
+        unite(tx, replace(merge, winner=winner), persons[winner], loser, batch, now)
     batch.changes += [change(person.id, "created", {}, now) for person in persons.values() if not person.stored]
     return {person: persons[person] for person in batch.touched if person in persons}
+
+
+def unite(tx: Connection, merge: Merge, winner: Person, loser: Person, batch: Batch, now: Millis) -> None:
+    """Make one stored person of two, and note in `batch` what is to be computed anew."""
+    journal.note(tx, merge, winner, loser, now)
+    _note_told(tx, winner, loser, batch)
+    winner.consent = consent.merge(winner.consent, loser.consent)
+    winner.traits = loser.traits | winner.traits
+    winner.changed = True
+    store.merge(tx, winner.id, loser.id, now)
+    duplicates.forget(tx, [loser.id])
+    batch.merged.append((winner.id, loser.id))
+    for part in traits.COMPUTED:
+        batch.parts[part].add(winner.id)
+    batch.parts["customer"].add(winner.id)
+    batch.touched.add(winner.id)
+    batch.changes.append(change(winner.id, "merged", {"from": loser.id, "because": merge.because}, now))
 
 
 def _note_told(tx: Connection, winner: Person, loser: Person, batch: Batch) -> None:

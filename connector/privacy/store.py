@@ -13,6 +13,7 @@ from connector.clock import DAY, Millis
 from connector.domain import Identifier, PrivacyKind
 from connector.profiles import journal
 from connector.profiles import store as profiles
+from connector.profiles.duplicates import store as duplicates
 from connector.storage.tables import (
     change,
     cue,
@@ -22,6 +23,7 @@ from connector.storage.tables import (
     event,
     forgotten,
     identifier,
+    likeness,
     membership,
     meta,
     privacy_request,
@@ -35,7 +37,18 @@ from connector.storage.tables import (
 
 Row = dict[str, Any]
 
-PERSONAL: Sequence[Table] = (identifier, event, change, entity, shop_order, membership, sync_state, cue, push)
+PERSONAL: Sequence[Table] = (
+    identifier,
+    event,
+    change,
+    entity,
+    shop_order,
+    likeness,
+    membership,
+    sync_state,
+    cue,
+    push,
+)
 """Every table with rows that belong to one profile, beside `profile` itself and the receipts."""
 
 _REMEMBERED: Millis = 400 * DAY
@@ -203,6 +216,7 @@ def erase(tx: Connection, people: Sequence[int]) -> None:
         )
     )
     journal.forget(tx, people)
+    duplicates.forget(tx, people)
     profiles.spend_ids(tx, max(people))
     tx.execute(delete(profile).where(profile.c.id.in_(people)))
 

@@ -67,8 +67,8 @@ class Stored:
 class People:
     """The people that a batch touches.
 
-    After the calls of `resolve`, `created`, `tied`, `shared` and `merges` say what to write, `moved` which e-mails have
-    left whom, and `refused` counts the identifiers that were passed over, by reason.
+    After the calls of `resolve`, `created`, `tied`, `shared` (with who shares it) and `merges` say what to write,
+    `moved` which e-mails have left whom, and `refused` counts the identifiers that were passed over, by reason.
     """
 
     def __init__(self, stored: Stored, rules: Rules) -> None:
@@ -82,7 +82,7 @@ class People:
         self._next = stored.next_id
         self.created: list[int] = []
         self.tied: dict[Identifier, int] = {}
-        self.shared: set[Identifier] = set()
+        self.shared: dict[Identifier, tuple[int, int]] = {}
         self.merges: list[Merge] = []
         self.moved: list[tuple[Identifier, int]] = []
         self.refused: Counter[str] = Counter()
@@ -135,7 +135,7 @@ class People:
                 if authoritative and claim.kind in _MOVABLE:
                     self._tie(claim, person)
                 elif claim.kind == "anonymous_id" and self._held.get(person) and self._held.get(self.find(holder)):
-                    self._share(claim)
+                    self._share(claim, person, self.find(holder))
         for claim in merged_from:
             holder = self._known.get(claim)
             if holder is None:
@@ -190,10 +190,10 @@ class People:
         else:
             self.refused[f"too_many_{claim.kind}"] += 1
 
-    def _share(self, device: Identifier) -> None:
+    def _share(self, device: Identifier, left: int, right: int) -> None:
         """Two known people use a device: from now on it names neither of them."""
         self._was_shared.add(device)
-        self.shared.add(device)
+        self.shared[device] = (left, right)
         self._tie(device, self._create())
 
     def _tie(self, identifier: Identifier, person: int) -> None:

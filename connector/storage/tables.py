@@ -1,7 +1,7 @@
 """The whole schema. Instants are epoch milliseconds UTC; JSON is stored as text; money in entities' typed columns is
 in minor units of the shop's currency."""
 
-from sqlalchemy import BigInteger, Column, Index, Integer, LargeBinary, MetaData, Table, Text, text
+from sqlalchemy import BigInteger, Column, Float, Index, Integer, LargeBinary, MetaData, Table, Text, text
 
 metadata = MetaData()
 """The state: profiles, memberships, desired and pushed, configuration."""
@@ -382,6 +382,37 @@ apart = Table(
     Column("high", BigInteger, primary_key=True),
     Column("at", BigInteger, nullable=False),
     Index("apart_high", "high"),
+    sqlite_with_rowid=False,
+)
+
+likeness = Table(
+    "likeness",
+    metadata,
+    # What profiles are compared by, see profiles.duplicates.
+    Column("kind", Text, primary_key=True),
+    Column("value", Text, primary_key=True),
+    Column("profile_id", BigInteger, primary_key=True),
+    Index("likeness_profile", "profile_id"),
+    sqlite_with_rowid=False,
+)
+
+suspect = Table(
+    "suspect",
+    metadata,
+    # Two profiles that may be one person.
+    Column("low", BigInteger, primary_key=True),
+    Column("high", BigInteger, primary_key=True),
+    Column("score", Float, nullable=False),
+    Column("because", Text, nullable=False),  # JSON array of kinds of likeness
+    Column("at", BigInteger, nullable=False),
+    Column("state", Text, nullable=False),  # open | dismissed
+    Index("suspect_high", "high"),
+    Index(
+        "suspect_open",
+        "score",
+        sqlite_where=text("state = 'open'"),
+        postgresql_where=text("state = 'open'"),
+    ),
     sqlite_with_rowid=False,
 )
 

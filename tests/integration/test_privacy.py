@@ -40,7 +40,7 @@ def traces(shop: Shop) -> list[str]:
     found = []
     for table in metadata.sorted_tables:
         for row in shop.rows(f"SELECT * FROM {table.name}"):
-            if any(word in str(cell).lower() for cell in row for word in words):
+            if any(pattern(words).search(str(cell).encode()) for cell in row):
                 found.append(f"{table.name}: {row}")
     with shop.services.inbox.read() as connection:
         for key, packed in connection.exec_driver_sql("SELECT key, body FROM delivery"):

@@ -51,7 +51,7 @@ def test_a_shared_device_does_not_unite_those_who_use_it() -> None:
     assert [(merge.winner, merge.loser) for merge in found.merges] == [(2, 3)]
     assert found.resolve([VISITOR], unverified=True) == 4  # nobody's in particular from then on
     assert found.resolve([OTHER, VISITOR], unverified=True) == 2
-    assert found.shared == {VISITOR}
+    assert found.shared == {VISITOR: (1, 2)}
 
 
 def test_the_shop_may_still_say_so() -> None:
