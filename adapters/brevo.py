@@ -85,8 +85,8 @@ class Brevo:
         created = []
         for spec in fields:
             name, kind = spec.name.upper(), _TYPES[spec.type]
-            if refusal := no_object("Brevo", spec):
-                raise Rejected(refusal, field=spec.name, reason="field_type")
+            if refused := no_object("Brevo", spec) or _persons_own(name):
+                raise Rejected(refused, field=spec.name, reason="field_type")
             if name not in defined:
                 self._define("POST", name, {"type": kind})
                 created.append(f"attribute {name} ({kind})")
@@ -105,8 +105,8 @@ class Brevo:
         for spec in fields:
             name, found = spec.name.upper(), defined.get(spec.name.upper())
             kind = _TYPES[spec.type] if found is None else word(found, "type")
-            if refusal := no_object("Brevo", spec):
-                fits.append(Fit(spec.name, "refused", f"attribute, {kind}", refusal))
+            if refused := no_object("Brevo", spec) or _persons_own(name):
+                fits.append(Fit(spec.name, "refused", f"attribute, {kind}", refused))
             elif kind in (_TYPES[spec.type], "text"):
                 fits.append(Fit(spec.name, "created" if found is None else "exists", f"attribute, {kind}"))
             else:
@@ -318,6 +318,13 @@ def _value(name: str, kind: str, value: FieldValue) -> FieldValue:
     if not fits.get(kind, True):
         raise Rejected(f"{text(value)[:40]} is no {kind}", field=name, reason="field_type")
     return text(value) if isinstance(value, list) and kind != "multiple-choice" else value
+
+
+def _persons_own(name: str) -> str:
+    """Why no field may be this attribute, "" when one may: it would overwrite the address or a name."""
+    if name not in ("EMAIL", "FIRSTNAME", "LASTNAME"):
+        return ""
+    return f"attribute {name} holds the person's own and is written anyway: give the field another name"
 
 
 def _held(want: Wanted, contact: Mapping[str, Any] | None, defined: Mapping[str, Mapping[str, Any]]) -> Held:

@@ -38,6 +38,7 @@ OWN_FIELDS = (
 
 _OPTION_KEYS = ("label", "value", "displayOrder", "hidden", "description")
 _LONGEST_OPTION, _MOST_OPTIONS = 3_000, 5_000
+_PERSONS = ("email", "firstname", "lastname")  # a field of this name would overwrite the address or a name
 _NAME = re.compile(r"(?!hs_)[a-z][a-z0-9_]{0,99}")
 _ROUNDS = 3
 _MEND_SECONDS = 60.0
@@ -195,6 +196,9 @@ def check_field(spec: FieldSpec, defined: Mapping[str, Any] | None) -> None:
     """Raises Rejected when a field cannot be shown by the property defined like this, or by a new one for None."""
     if refusal := no_object("HubSpot", spec):
         raise Rejected(refusal, field=spec.name, reason="field_type")
+    if spec.name in _PERSONS:
+        message = f"property {spec.name} holds the person's own and is written anyway: give the field another name"
+        raise Rejected(message, field=spec.name, reason="field_name")
     if defined is None:
         if not _NAME.fullmatch(spec.name):
             message = (

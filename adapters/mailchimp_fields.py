@@ -43,6 +43,9 @@ _RESERVED_TAGS = re.compile(
 )
 
 
+_PERSONS = ("FNAME", "LNAME")
+
+
 class MergeField(NamedTuple):
     """A merge field of the audience: `name` is the label that people see, `tag` the key in member data; both can be
     changed at Mailchimp, `id` stays (0 when it was not told)."""
@@ -188,6 +191,8 @@ def _misfit(spec: FieldSpec, field: MergeField | None) -> str:
     """Why the audience cannot hold the values of our field, "" when it can."""
     if spec.type not in TYPES:
         return f"a merge field holds no {spec.type}: leave the field out for Mailchimp, or make it a list or texts"
+    if field is not None and field.tag in _PERSONS:
+        return f"merge field {field.tag} holds the person's own name and is written anyway: give the field another name"
     if field is None or field.type == TYPES[spec.type] or field.type in _ALSO_FITS.get(spec.type, ()):
         return ""
     return f"merge field {field.name} has type {field.type}: give the field another name"

@@ -183,3 +183,63 @@ def test_a_cut_text_is_a_start_of_it_that_fits(value: str, longest: int) -> None
 def test_a_fit_without_a_limit_cuts_nothing() -> None:
     fit = Fit("note", "created", "property")
     assert fitted(NOTE * 9, fit.longest) == NOTE * 9
+
+
+# --- refused before anything is pushed, rather than cut --------------------------------------------------------------
+
+
+REFUSED = {
+    "hubspot": ("email", "the person's own"),
+    "mailchimp": ("first_name", "the person's own"),
+}
+
+
+@pytest.mark.parametrize("kind", sorted(REFUSED))
+def test_a_field_that_would_overwrite_the_address_or_a_name_is_refused(synced: Synced, kind: str) -> None:
+    name, why = REFUSED[kind]
+    filled(synced, kind, rules=RULES.replace("fields:\n", f"fields:\n  {name}: {{from: traits.note, type: text}}\n"))
+    [refused] = check(synced, kind).refused()
+    assert (refused.name, why in refused.message) == (name, True)
+    assert_nothing_is_pushed(synced, kind, why)
+
+
+@pytest.mark.parametrize("kind", ["hubspot", "mailchimp"])
+def test_nothing_is_pushed_to_a_field_of_another_type(synced: Synced, kind: str) -> None:
+    filled(synced, kind)
+    with closing(opened(synced, kind)) as adapter:
+        adapter.provision([FieldSpec("orders_count", "date", "Orders count")], ["vip"])
+    assert_nothing_is_pushed(synced, kind, "give the field another name")
+
+
+def test_nothing_is_pushed_when_a_slot_is_lacking(synced: Synced) -> None:
+    held = len(synced.mailchimp.merge_fields())
+    filled(synced, "mailchimp", options={"merge_field_slots": str(held + 1)})
+    assert_nothing_is_pushed(synced, "mailchimp", "no room for")
+
+
+def assert_nothing_is_pushed(synced: Synced, kind: str, why: str) -> None:
+    """The destination waits for somebody to change the configuration, and says for what."""
+    assert synced.push() == 0
+    assert synced.vendors[kind].contacts() == {}
+    [(state, message)] = synced.rows("SELECT state, message FROM account")
+    assert state == "misconfigured"
+    assert why in message
+
+
+def test_names_alike_in_their_first_ten_letters_get_merge_fields_of_their_own(synced: Synced) -> None:
+    alike = "fields:\n  average_order_value: {from: traits.total_spent}\n"
+    alike += "  average_order_visits: {from: traits.orders_count}\n"
+    filled(synced, "mailchimp", rules=RULES.replace("fields:\n", alike))
+    assert check(synced, "mailchimp").refused() == []
+    synced.push()
+    kept = synced.mailchimp.contacts()[ADA]["fields"]
+    tags = [tag for tag in kept if tag.startswith("AVERA")]
+    assert len(tags) == 2
+    assert {kept[tag] for tag in tags} == {1500.0, 1}
+
+
+def test_a_property_of_klaviyo_refuses_nothing_and_cuts_nothing(synced: Synced) -> None:
+    filled(synced, "klaviyo")
+    assert check(synced, "klaviyo").refused() == []
+    synced.push()
+    assert synced.klaviyo.contacts()[ADA]["fields"]["note"] == NOTE

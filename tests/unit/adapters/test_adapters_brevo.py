@@ -15,6 +15,7 @@ FIELDS = [
     FieldSpec("city", "text", "City"),
     FieldSpec("member", "boolean", "Member"),
     FieldSpec("cart", "object", "Cart"),
+    FieldSpec("firstname", "text", "First name"),
 ]
 
 
@@ -61,6 +62,7 @@ def test_what_is_foretold_is_what_provisioning_does(clock: Any) -> None:
             "city": "exists",
             "member": "refused",
             "cart": "refused",
+            "firstname": "refused",
             "vip": "created",
         }
         assert brevo.provision(FIELDS[:2], ["vip"]) == [
