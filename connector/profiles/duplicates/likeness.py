@@ -46,7 +46,7 @@ def keys(one: Likeness) -> set[Key]:
     return found
 
 
-def _mail_keys(email: str) -> Iterable[Key]:
+def _mail_keys(email: str) -> set[Key]:
     """Two addresses one edit apart share the first or the second half of what is before the @, or all of it.
 
     Of n letters the half is taken of n and of n - 1, because an edit may have been one letter more.
