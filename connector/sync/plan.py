@@ -24,7 +24,7 @@ def change(pending: Pending) -> Change:
     """The one Change that brings the contact up to date, however many changes led here."""
     want: Mapping[str, Json] = orjson.loads(pending.desired)
     have: Mapping[str, Json] = orjson.loads(pending.pushed) if pending.pushed else {}
-    tags, had, unsure = (set(want["tags"]), set(have.get("tags", ())), have.get("unsure", {}))
+    tags, had, unsure = set(want["tags"]), set(have.get("tags", ())), have.get("unsure", {})
     shown = have.get("fields", {})
     moved = have.get("email") not in (None, want["email"])
     return Change(

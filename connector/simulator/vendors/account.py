@@ -90,6 +90,7 @@ class FakeVendor:
         self.touched: deque[tuple[float, str]] = deque(maxlen=10_000)
         self._routes = tuple(self.routes())
         self._server: Server | None = None
+        self._port = 0
 
     # --- what one vendor fills in -------------------------------------------------------------------------------------
 
@@ -121,7 +122,12 @@ class FakeVendor:
 
     def start(self) -> Self:
         """Starts listening; returns itself."""
-        self._server = Server(self.handle, f"fake-{self.vendor}")
+        self._server = Server(self.handle, f"fake-{self.vendor}", self._port)
+        return self
+
+    def listening(self, port: int) -> Self:
+        """Itself, to be started on this port; 0 is any that is free."""
+        self._port = port
         return self
 
     def close(self) -> None:

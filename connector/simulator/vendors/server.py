@@ -62,11 +62,11 @@ Handler = Callable[[Request], Response | None]
 
 
 class Server:
-    """Listens on an ephemeral port of 127.0.0.1 from construction until `close`."""
+    """Listens on a port of 127.0.0.1, 0 for any that is free, from construction until `close`."""
 
-    def __init__(self, handler: Handler, name: str) -> None:
+    def __init__(self, handler: Handler, name: str, port: int = 0) -> None:
         self._handler = handler
-        self._listener = socket.create_server(("127.0.0.1", 0), backlog=256)
+        self._listener = socket.create_server(("127.0.0.1", port), backlog=256)
         self.port: int = self._listener.getsockname()[1]
         self._connections: set[socket.socket] = set()
         self._lock = threading.Lock()
