@@ -46,11 +46,14 @@ _BATCH = 100
 _LIST_RECORDS = 1_000
 _DAILY_WITHOUT_ZONE = 3600.0
 _FEW_CALLS_LEFT = 1_000
+# What a batch says of a contact that is not where we thought: its record is gone (deleted, merged), or it exists
+# already (a race, or an answer to us that was lost).
+_ASTRAY = {"update": "OBJECT_NOT_FOUND", "create": "CONFLICT"}
 
 
 class _Write(NamedTuple):
-    """Properties to set on one contact; `moves_from` is the address it had when the address itself changes. `kept`:
-    the record id is one that we kept, not one just looked up."""
+    """Properties to set on one contact; `moves_from` is the address it had when the address itself changes. `again`:
+    what we knew of it was wrong, and it is looked up a second time."""
 
     key: str
     email: str
@@ -58,7 +61,7 @@ class _Write(NamedTuple):
     create: bool
     remote_id: str | None = None
     moves_from: str | None = None
-    kept: bool = True
+    again: bool = False
 
 
 class HubSpot:
@@ -224,10 +227,9 @@ class HubSpot:
 
     # --- contacts
 
-    def _write(self, writes: Sequence[_Write], again: bool = False) -> list[Outcome]:
+    def _write(self, writes: Sequence[_Write]) -> list[Outcome]:
         """One contact by its address in one call; several by record id in batches, because HubSpot refuses partial
-        upserts keyed by e-mail (2026-09). A kept record id wins over the address: somebody may have changed that.
-        `again`: from within a batch, so that no other waits for it."""
+        upserts keyed by e-mail (2026-09). A kept record id wins over the address: somebody may have changed that."""
         if len(writes) <= 1:
             return each(self._pool, writes, self._write_one) if writes else []
         unknown = [email for w in writes if not w.remote_id for email in (w.email, w.moves_from) if email]
@@ -245,8 +247,7 @@ class HubSpot:
                 singles.append(write)  # one contact twice, or an address that another one has: each for itself, after
             elif record:
                 moves_from = None if record == there else write.moves_from
-                kept = write.remote_id is not None
-                updates[record] = write._replace(remote_id=record, moves_from=moves_from, kept=kept)
+                updates[record] = write._replace(remote_id=record, moves_from=moves_from)
             elif write.create:
                 creates[email] = write
             else:
@@ -255,11 +256,15 @@ class HubSpot:
         pieces = [(piece, self._update) for piece in chunked(list(updates.values()), _BATCH)]
         pieces += [(piece, self._create) for piece in chunked(list(creates.values()), _BATCH)]
         batched = [write for piece, _ in pieces for write in piece]
-        turns: list[tuple[Sequence[_Write], Send[_Write]]] = []
-        if batched:
-            turns.append((batched, lambda _: in_turn(pieces) if again else side_by_side(self._batches, pieces)))
-        if singles:
-            turns.append((singles, lambda some: each(self._pool, some, self._write_one)))
+        within = any(
+            write.again for write in writes
+        )  # we are in a batch: to wait for others in its pool may be for ever
+
+        def together(_: Sequence[_Write]) -> list[Outcome]:
+            return in_turn(pieces) if within else side_by_side(self._batches, pieces)
+
+        turns: list[tuple[Sequence[_Write], Send[_Write]]] = [(batched, together)] if batched else []
+        turns += [([single], lambda some: each(self._pool, some, self._write_one)) for single in singles]
         return absent + in_turn(turns)
 
     def _write_one(self, write: _Write) -> Outcome:
@@ -332,14 +337,17 @@ class HubSpot:
             record = {"id": write.remote_id} if verb == "update" else {}
             inputs.append({**record, "objectWriteTraceId": trace, "properties": {**names, **write.properties}})
             named.update({trace: index, write.email.lower(): index, write.remote_id or trace: index})
-        answer = self._call("POST", f"{self._contacts}/batch/{verb}", {"inputs": inputs})
+        path, first = f"{self._contacts}/batch/{verb}", not any(write.again for write in writes)
+        answer = self._call("POST", path, {"inputs": inputs}, expect=(409,) if verb == "create" and first else ())
+        if answer.status == 409:
+            return self._write([write._replace(again=True) for write in writes])
         outcomes: dict[int, Outcome] = {}
-        gone: set[int] = set()
+        astray: set[int] = set()
         for error in records(answer.data, "errors"):
             for index in {named[name] for name in names_in(error) if name in named}:
-                if error.get("category") == "OBJECT_NOT_FOUND" and writes[index].kept:
-                    gone.add(index)
-                elif error.get("category") not in ("CONFLICT", "OBJECT_NOT_FOUND"):
+                if first and error.get("category") == _ASTRAY[verb]:
+                    astray.add(index)
+                elif error.get("category") not in _ASTRAY.values():
                     outcomes[index] = outcome_of(writes[index].key, item_error(error))
         for result in records(answer.data, "results"):
             email = word(result, "properties", "email").lower()
@@ -347,13 +355,13 @@ class HubSpot:
                 if name in named:
                     outcomes.setdefault(named[name], _outcome(writes[named[name]], word(result, "id")))
                     break
-        # Their kept record ids lead nowhere: deleted, or merged. They are looked up by address, all at once.
-        lost = [writes[index]._replace(remote_id=None, kept=False) for index in sorted(gone - outcomes.keys())]
+        # They are looked up by address, all at once.
+        lost = [writes[index]._replace(remote_id=None, again=True) for index in sorted(astray - outcomes.keys())]
         # Neither among the results nor among the errors we could place: it answers for itself.
-        rest = [write for index, write in enumerate(writes) if index not in outcomes and index not in gone]
+        rest = [write for index, write in enumerate(writes) if index not in outcomes and index not in astray]
         pieces: list[tuple[Sequence[_Write], Send[_Write]]]
         pieces = [
-            (lost, lambda some: self._write(some, again=True)),
+            (lost, self._write),
             (rest, lambda some: each(self._pool, some, self._write_one)),
         ]
         done = list(outcomes.values())

@@ -267,6 +267,21 @@ def test_hundreds_deleted_there_come_back_in_batches(fake: FakeHubSpot, hubspot:
     assert len(fake.contacts()) == 99
 
 
+@pytest.mark.parametrize("whole", [False, True])
+def test_a_batch_whose_answer_was_lost_is_found_again_in_few_calls(
+    fake: FakeHubSpot, hubspot: HubSpot, whole: bool
+) -> None:
+    fake.faults.lose(match="POST .*/batch/create")
+    if whole:  # HubSpot may refuse the repetition as a whole
+        taken = {"status": "error", "category": "CONFLICT", "message": "Contact already exists. Existing ID: 501"}
+        fake.faults.answer(409, taken, match="POST .*/batch/create")
+    start = len(fake.requests)
+    outcomes = hubspot.apply([change(n) for n in range(100)])
+    assert set(states(outcomes).values()) == {"applied"}
+    assert len(set(ids(outcomes).values())) == len(fake.contacts()) == 100
+    assert len(fake.requests) - start == 5  # who is there, made, made again, who is there, written
+
+
 def test_merged_contacts_are_followed(fake: FakeHubSpot, hubspot: HubSpot) -> None:
     known = ids(hubspot.apply([change(n) for n in range(3)]))
     fake.merge("p1@example.com", into="p2@example.com")
