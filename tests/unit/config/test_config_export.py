@@ -70,16 +70,21 @@ def configurations(draw):
             ),
             lists=draw(st.booleans()),
             events=draw(st.booleans()),
+            backfill=draw(st.booleans()),
             create_contacts=draw(st.sampled_from(["always", "consented", "never"])),
             verify=draw(st.none() | st.builds(VerifyConfig, st.integers(1, 10_000), st.booleans())),
             options={"revision": draw(names)} if kind == "klaviyo" and draw(st.booleans()) else {},
         )
 
+    destinations = draw(st.lists(slugs, unique=True, max_size=3))
+
     def field(name):
+        places = st.lists(st.sampled_from(destinations), min_size=1, unique=True).map(tuple)
+        shown = draw(st.none() | places) if destinations else None
         path = draw(
             st.sampled_from(["traits.total_spent", "traits.last_order_at", "traits.note.deep", "consent.email"])
         )
-        return FieldConfig(name, path, draw(st.sampled_from(FIELD_TYPES)), draw(names))
+        return FieldConfig(name, path, draw(st.sampled_from(FIELD_TYPES)), draw(names), shown)
 
     unique = {"unique": True, "max_size": 3}
     return Configuration(
@@ -90,7 +95,7 @@ def configurations(draw):
             name: SourceConfig(name, "shopify", tuple(draw(st.lists(secret_texts, min_size=1, **unique))))
             for name in draw(st.lists(slugs, **unique))
         },
-        destinations={name: destination(name) for name in draw(st.lists(slugs, **unique))},
+        destinations={name: destination(name) for name in destinations},
         fields={name: field(name) for name in draw(st.lists(field_names, **unique))},
         segments={segment.id: segment for segment in segments},
     )

@@ -19,7 +19,7 @@ CONFIGURATION = Configuration(
             "alpha", "hubspot", {"access_token": "env:H"}, dry_run=True, create_contacts="never"
         ),
     },
-    fields={"total_spent": FieldConfig("total_spent", "traits.total_spent", "number", "Total spent")},
+    fields={"total_spent": FieldConfig("total_spent", "traits.total_spent", "number", "Total spent", ("zeta",))},
     segments={
         "vip": SegmentConfig("vip", "VIP", {"any": [{"trait": "total_spent", ">=": 1000}]}),
         "all": SegmentConfig("all", "Everybody", {"trait": "email", "exists": True}),
