@@ -2,15 +2,18 @@
 
 import json
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from adapters.destination import Change
 from connector import services
 from connector.clock import DAY, HOUR, MINUTE
 from connector.config.yaml_file import InvalidConfiguration
 from connector.simulator.vendors import FakeKlaviyo
+from connector.sync.verify import verify
 from tests.conftest import CONFIG, NOON, Shop, checkout, iso, order
 from tests.integration.test_sync import ADA, ShopClock
 
@@ -175,3 +178,30 @@ def test_an_object_goes_only_where_objects_are_taken(line: Line) -> None:
     with pytest.raises(InvalidConfiguration) as fault:
         line.shop.configure(rules + f"destinations: {json.dumps({'other': made['other']})}\n")
     assert 'there is no destination "k"' in str(fault.value)
+
+
+def test_tags_of_other_tools_in_a_shared_property_are_no_drift_and_stay(line: Line) -> None:
+    line.settings["options"] = {"tags_property": "tags"}
+    line.fake.tag_property = "tags"
+    line.shop.configure(line.config())
+    line.deliver(order(total="1200.00"))
+    line.push()
+    configuration = line.shop.services.configuration()
+    with closing(line.shop.services.connect(configuration.destinations["k"])) as other:
+        external, tags = "storecue:1", ("gold", "recent-buyers", "vip")
+        other.apply([Change("x", ADA, external, tags=tags, tags_added=("gold",))])
+        assert line.fake.contacts()[ADA]["tags"] == ["gold", "recent-buyers", "vip"]
+        found = verify(
+            line.shop.services.database,
+            other,
+            configuration.destinations["k"],
+            configuration.segments,
+            size=None,
+            seed=1,
+            repair=True,
+            now=line.shop.time,
+        )
+    assert found.drifted == 0
+    line.shop.at(NOON + 8 * DAY)
+    line.push()
+    assert line.fake.contacts()[ADA]["tags"] == ["gold", "lapsed-vip", "vip"]
