@@ -172,10 +172,10 @@ def floor(folder: Path) -> Iterator[int]:
 
 
 @contextmanager
-def storecue(folder: Path) -> Iterator[int]:
+def storecue(folder: Path, head: str = HEAD) -> Iterator[int]:
     """`storecue web` alone, with an empty data directory."""
     data = Path(tempfile.mkdtemp(prefix="data-", dir=folder))
-    (folder / "storecue.yaml").write_text(HEAD + FIELDS + SEGMENTS)
+    (folder / "storecue.yaml").write_text(head + FIELDS + SEGMENTS)
     environ = {"STORECUE_DATA": str(data), "STORECUE_LOG_LEVEL": "error"}
     apply = [sys.executable, "-m", "connector", "apply", "--config", str(folder / "storecue.yaml")]
     subprocess.run(apply, check=True, env={**os.environ, **environ}, stdout=subprocess.DEVNULL)

@@ -11,7 +11,7 @@ import yaml
 from apispec.ext.marshmallow import MarshmallowPlugin
 from flask import Flask
 
-from connector.web import pages, tracking, webhooks
+from connector.web import pages, snippet, tracking, webhooks
 from connector.web.api import NOUNS
 from connector.web.api.shapes import Instant
 from connector.web.health import health
@@ -31,7 +31,7 @@ _SECURITY = "token"
 _REFUSALS = (400, 401, 404, 405, 409, 413, 415, 422, 503)
 _ORDER = ("openapi", "info", "security", "tags", "paths", "components")
 _PART_ORDER = ("operationId", "tags", "summary", "description", "security", "parameters", "requestBody", "responses")
-_ALL = (*NOUNS, webhooks.blueprint, tracking.blueprint, health, pages.pages)
+_ALL = (*NOUNS, webhooks.blueprint, tracking.blueprint, snippet.snippet, health, pages.pages)
 
 
 class _Api(flask_smorest.Api):  # type: ignore[misc]  # flask-smorest has no types

@@ -34,8 +34,10 @@ def identifiers(event: Mapping[str, Any], arrival: Arrival) -> tuple[Identifier,
 
 def _identifiers(event: Mapping[str, Any], arrival: Arrival) -> Iterator[Identifier]:
     traits = _traits(event)
-    user = id_of(event.get("userId"))
-    if user is not None:
+    user, anonymous = id_of(event.get("userId")), id_of(event.get("anonymousId"))
+    # A page repeats the user with every event. There identify alone says who somebody is, with all that is known of
+    # them, so that it does not matter in which order the events come.
+    if user is not None and (arrival.trusted or anonymous is None or event.get("type") == "identify"):
         # Many sites take the address for the id. It is one then, and no number of a customer.
         email = read_email(user)
         yield Identifier("email", email) if email else arrival.customer(user)
@@ -49,7 +51,7 @@ def _identifiers(event: Mapping[str, Any], arrival: Arrival) -> Iterator[Identif
             yield Identifier("checkout_token", token)
         if token := properties.get("cart_token"):
             yield Identifier("cart_token", token)
-    if anonymous := id_of(event.get("anonymousId")):
+    if anonymous is not None:
         yield Identifier("anonymous_id", anonymous)
 
 

@@ -114,6 +114,7 @@ class _Context(Schema):
 
 
 class _Event(Schema):
+    type = Value(text)
     messageId = Value(text)
     userId = Value(id_text)
     anonymousId = Value(id_text)

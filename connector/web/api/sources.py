@@ -1,11 +1,16 @@
 """Sources: where their deliveries go, and what they sent."""
 
+from collections.abc import Callable
+
+from flask import Response
 from marshmallow import Schema, fields
 
+from connector.config.schema import TRACKING
 from connector.domain import SourceConfig
 from connector.reporting import sources as report
 from connector.reporting.pages import Row
-from connector.web import current
+from connector.sources.segment_api.calls import PREFIX as EVENTS
+from connector.web import current, snippet
 from connector.web.api.routes import Noun
 from connector.web.api.shapes import instant
 from connector.web.problems import not_found
@@ -64,10 +69,34 @@ def get_source(name: str) -> Row:
         return _answer(config, report.standing(connection))
 
 
+@sources.endpoint(
+    "GET", "/sources/<name>/snippet", answers={"type": "string"}, content_type="text/plain", refuses=(404, 422)
+)
+def get_source_snippet(name: str) -> Response:
+    """The HTML to paste into every page of the shop, as text."""
+    return _to_paste(snippet.tag, name)
+
+
+@sources.endpoint(
+    "GET", "/sources/<name>/pixel", answers={"type": "string"}, content_type="text/plain", refuses=(404, 422)
+)
+def get_source_pixel(name: str) -> Response:
+    """The code to paste as a custom pixel of the shop, as text."""
+    return _to_paste(snippet.pixel, name)
+
+
+def _to_paste(made: Callable[[SourceConfig, str], str], name: str) -> Response:
+    config = current.services().configuration().sources.get(name)
+    if config is None:
+        raise not_found("source")
+    return Response(made(config, current.services().settings.public_url), content_type="text/plain; charset=utf-8")
+
+
 def _answer(config: SourceConfig, standing: dict[str, Row]) -> Row:
+    address = EVENTS.rstrip("/") if config.kind == TRACKING else f"/webhooks/{config.kind}/{config.name}"
     return {
         "name": config.name,
         "kind": config.kind,
-        "webhook_url": f"{current.services().settings.public_url}/webhooks/{config.kind}/{config.name}",
+        "webhook_url": f"{current.services().settings.public_url}{address}",
         **(standing.get(config.name) or report.unheard()),
     }

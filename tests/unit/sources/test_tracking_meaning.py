@@ -87,6 +87,13 @@ def test_a_browsers_word_is_marked_as_one() -> None:
     assert found.unverified and not found.authoritative
 
 
+def test_a_page_says_who_somebody_is_by_identify_alone() -> None:
+    both = {"anonymousId": "a1", "userId": "u1"}
+    assert meant(track(**both), trust="browser").identifiers == (Identifier("anonymous_id", "a1"),)
+    assert len(meant({"type": "identify", **both}, trust="browser").identifiers) == 2
+    assert len(meant(track(**both)).identifiers) == 2
+
+
 def test_a_server_that_says_no_customer_owns_no_address() -> None:
     assert not meant({"type": "identify", "anonymousId": "a1", "traits": {"email": "ada@example.com"}}).authoritative
 

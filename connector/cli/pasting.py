@@ -1,0 +1,42 @@
+"""`source snippet` and `source pixel`: what to paste into the shop, so that its pages tell what visitors do."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from connector.cli.commands import data_option, services_at
+from connector.errors import ConnectorError
+
+if TYPE_CHECKING:
+    from connector.domain import SourceConfig
+    from connector.services import Services
+
+
+@click.command("snippet")
+@click.argument("name")
+@data_option
+def source_snippet(name: str, data_dir: Path | None) -> None:
+    """Print the HTML to paste into every page of the shop."""
+    from connector.web.snippet import tag
+
+    with services_at(data_dir) as services:
+        click.echo(tag(_source(services, name), services.settings.public_url), nl=False)
+
+
+@click.command("pixel")
+@click.argument("name")
+@data_option
+def source_pixel(name: str, data_dir: Path | None) -> None:
+    """Print the code to paste as a custom pixel, under Settings > Customer events."""
+    from connector.web.snippet import pixel
+
+    with services_at(data_dir) as services:
+        click.echo(pixel(_source(services, name), services.settings.public_url), nl=False)
+
+
+def _source(services: "Services", name: str) -> "SourceConfig":
+    sources = services.configuration().sources
+    if name not in sources:
+        raise ConnectorError(f"there is no source {name!r} (configured: {', '.join(sorted(sources)) or 'none'})")
+    return sources[name]
