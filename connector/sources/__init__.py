@@ -5,16 +5,20 @@ from collections.abc import Mapping
 from connector.domain import Json
 from connector.errors import DefinitionError
 from connector.ports import Configurable, Source
+from connector.sources.cloudevents import CloudEvents
 from connector.sources.generic import Generic
 from connector.sources.segment_api import SegmentApi
 from connector.sources.shopify import Shopify
+from connector.sources.standard_webhooks import StandardWebhooks
 from connector.sources.stripe import Stripe
 from connector.sources.woocommerce import WooCommerce
 
 SOURCES: dict[str, Source] = {
+    "cloudevents": CloudEvents(),
     "generic": Generic(),
     "segment_api": SegmentApi(),
     "shopify": Shopify(),
+    "standard_webhooks": StandardWebhooks(),
     "stripe": Stripe(),
     "woocommerce": WooCommerce(),
 }

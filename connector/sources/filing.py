@@ -7,12 +7,13 @@ from hashlib import blake2b
 from typing import NamedTuple
 
 _LONGEST_ID = 200
+_MARKS = frozenset("#@")  # what follows a # says that it is a replay; an address may not be logged
 
 
 def delivery_id(stated: str | None, topic: str, body: bytes) -> str:
     """The sender's own id, else `body:` and a digest: the same words on the same topic are the same delivery."""
     id_ = (stated or "").strip()
-    if 0 < len(id_) <= _LONGEST_ID and "#" not in id_:  # what follows a # says that it is a replay
+    if 0 < len(id_) <= _LONGEST_ID and not _MARKS & set(id_):
         return id_
     digest = blake2b(id_.encode("utf-8", "replace"), digest_size=16)
     digest.update(topic.encode())
@@ -32,7 +33,7 @@ def key_of(kind: str, value: str) -> str:
 
 def words_id(stated: str, body: bytes) -> str:
     """The id of a delivery whose sender gives the same one to several: the id, and a digest of the words."""
-    return f"{stated[:100].replace('#', '')}:{blake2b(body, digest_size=12).hexdigest()}"
+    return f"{''.join(one for one in stated[:100] if one not in _MARKS)}:{blake2b(body, digest_size=12).hexdigest()}"
 
 
 class Search(NamedTuple):

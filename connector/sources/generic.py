@@ -42,7 +42,7 @@ class Generic:
     def configured(self, options: Mapping[str, Json]) -> "Generic":
         """A source with this mapping (see sources.mapping) and `signature`."""
         written = {name: value for name, value in options.items() if name != "signature"}
-        return Generic(compiled(written, {}), _verifier(options.get("signature", "token")))
+        return Generic(compiled(written, {}), verifier(options.get("signature", "token")))
 
     def verify(self, request: RawRequest, secrets: Sequence[str]) -> None:
         """Returns when a secret is the token, or signed the body; RejectedDelivery 401 otherwise."""
@@ -162,7 +162,8 @@ _HINT = "Its operator has described how it signs under options/signature in stor
 _SAID = ("header", "algorithm", "encoding", "prefix", "timestamp", "signed")
 
 
-def _verifier(written: Json) -> Verify:
+def verifier(written: Json) -> Verify:
+    """How a sender proves itself, as `signature` in the options says. DefinitionError with a JSON pointer."""
     if written == "token":
         return _verify_token
     if written == "standard-webhooks":

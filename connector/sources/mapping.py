@@ -369,3 +369,16 @@ def _consent(written: Mapping[str, Json]) -> dict[Channel, Pick]:
         if name not in _CHANNELS:
             raise DefinitionError(f"must be one of {', '.join(_CHANNELS)}", pointer=f"/consent/{name}")
     return {channel: pick(written[channel], f"/consent/{channel}") for channel in _CHANNELS if channel in written}
+
+
+def usual_person(place: str) -> dict[str, Json]:
+    """Where senders usually name the person in the data at `place`: a default for senders that have an envelope."""
+    holders = ("", ".customer", ".user", ".contact")
+    ids = ("customer_id", "customerId", "user_id", "userId", "customer.id", "user.id", "contact.id")
+    visitors = ("anonymous_id", "anonymousId")
+    return {
+        "email": {"first": [f"{place}{holder}.email" for holder in holders]},
+        "phone": {"first": [f"{place}{holder}.phone" for holder in holders]},
+        "customer_id": {"first": [f"{place}.{name}" for name in ids]},
+        "anonymous_id": {"first": [f"{place}.{name}" for name in visitors]},
+    }

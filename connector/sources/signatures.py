@@ -127,6 +127,11 @@ def read_standard_webhook(request: RawRequest) -> Stated:
     return _standard(request, "v1", base64_bytes)
 
 
+def read_standard_webhook_v1a(request: RawRequest) -> Stated:
+    """The same with `v1a`: Ed25519 signatures, by a key of which the receiver holds the public half."""
+    return _standard(request, "v1a", base64_bytes)
+
+
 def _standard(request: RawRequest, version: str, decode: Callable[[str], bytes]) -> Stated:
     id_ = request.headers.get("webhook-id", "")
     stamp = request.headers.get("webhook-timestamp", "")

@@ -158,6 +158,7 @@ def test_requests_without_anything() -> None:
         for method in ("GET", "POST", "OPTIONS"):
             request = RawRequest(method, "/", {}, b"")
             if isinstance(source, Greets):
-                source.greet(request, ["s"])
+                with suppress(RejectedDelivery):
+                    source.greet(request, ["s"])
             with pytest.raises(RejectedDelivery):
                 source.verify(request, ["s"])

@@ -16,7 +16,7 @@ from connector.sources.shopify.topics import SKIPPED, TOPICS
 from tests.published import ENTITIES, IMPLIED, MEANINGLESS, PAYLOADS, PUBLISHED, SHOPIFY, UNUSABLE, listed, sent
 
 RECORDINGS = recordings()
-BY_DELIVERY = {"generic"}
+BY_DELIVERY = {"cloudevents", "standard_webhooks", "generic"}
 """Kinds whose bodies need not say which fact they tell: the sender's id of the delivery is all there is."""
 
 every_recording = pytest.mark.parametrize("recording", RECORDINGS, ids=lambda one: f"{one.kind}/{one.name}")
