@@ -16,6 +16,7 @@ from connector.domain import DestinationConfig
 from connector.jobs import Jobs
 from connector.simulator.vendors import FakeHubSpot, FakeKlaviyo, FakeMailchimp, FakeVendor
 from connector.sync.store import set_account
+from connector.sync.under_way import UnderWay
 from connector.worker import Worker
 from tests.conftest import CONFIG, NOON, Shop, iso, order
 
@@ -70,6 +71,7 @@ class Synced:
             connect_timeout=2,
             read_timeout=5,
             options=config.options,
+            jobs=UnderWay(self.shop.services.database, config.name),
         )
         return DESTINATIONS[config.kind](settings, self.clock)
 

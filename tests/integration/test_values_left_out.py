@@ -96,3 +96,16 @@ def test_by_the_option_a_text_is_cut_and_told(synced: Synced) -> None:
     assert (status, reason) == ("applied", "cut")
     assert f"{len(LONG.encode())} bytes, Mailchimp keeps 255: cut to " in message
     assert verified(synced).drifted == 0
+
+
+def test_a_merge_field_renamed_there_is_still_written_after_a_restart(synced: Synced) -> None:
+    filled(synced, "mailchimp")
+    synced.push()
+    synced.mailchimp.rename_merge_field("NOTE", name="Anmerkung", new_tag="REMARK")
+    filled(synced, "mailchimp", segments=["vip"])  # another configuration: the account is opened anew
+    shorter = {"id": 501, "email": ADA, "note": "likes tents", "updated_at": "2026-11-18T11:00:00Z", **STAMP}
+    synced.deliver(shorter, topic="customers/update")
+    synced.push()
+    assert synced.mailchimp.contacts()[ADA]["fields"]["REMARK"] == "likes tents"
+    assert "NOTE" not in synced.mailchimp.merge_fields()  # none was made anew
+    assert verified(synced).drifted == 0
