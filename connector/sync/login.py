@@ -9,8 +9,8 @@ from typing import Any
 
 import orjson
 
-from adapters.destination import Account
-from adapters.errors import Misconfigured
+from adapters.destination import Account, Destination
+from adapters.errors import Misconfigured, Unauthorized
 from connector.sync.discretion import without_addresses
 
 
@@ -24,6 +24,17 @@ def is_of(marked: str, credentials: Mapping[str, str]) -> bool:
     """True when `marked` was made of these credentials."""
     salt, _, digest = marked.partition(":")
     return hmac.compare_digest(digest, _digest(salt, credentials))
+
+
+def ask(adapter: Destination) -> Account:
+    """Whose account it is; without id and name for a key that may not read that, and may push all the same. Raises
+    DeliveryError."""
+    try:
+        return adapter.check_login()
+    except Unauthorized as error:
+        if error.reason != "missing_scope":
+            raise
+        return Account("", "")
 
 
 def check(name: str, known: Mapping[Any, Any] | None, found: Account) -> None:

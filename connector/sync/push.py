@@ -246,7 +246,7 @@ class Pusher:
         with self.database.read() as connection:
             account = store.account_row(connection, self.name)
         if account is None or not login.is_of(account["known_key"], self._key):
-            found = adapter.check_login()
+            found = login.ask(adapter)
             login.check(self.name, account, found)
             with self.database.tx() as tx:
                 store.keep_login(tx, self.name, now, found.id, found.name, login.mark(self._key))

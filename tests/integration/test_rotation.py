@@ -160,6 +160,18 @@ def test_a_key_of_another_account_stops_the_destination(synced: Synced, kind: st
     assert synced.rows("SELECT state FROM account") == [("active",)]
 
 
+@every_kind
+def test_a_key_that_may_not_read_the_account_pushes_all_the_same(synced: Synced, kind: str) -> None:
+    synced.configure(kind)
+    synced.vendors[kind].faults.answer(403, {}, match=LOGIN[kind], times=9)
+    synced.deliver(order())
+    assert synced.push() == 1
+    assert synced.rows("SELECT state, account_id FROM account") == [("active", "")]
+    rotate(synced, kind)
+    synced.deliver(order(1002))
+    assert synced.push() == 1
+
+
 def test_another_account_begins_anew_when_somebody_says_so(synced: Synced, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("connector.clock.now", lambda: NOON)  # the command line asks it
     synced.configure("klaviyo")
