@@ -24,6 +24,7 @@ from connector.ports import Rec, Source
 from connector.privacy import requests as privacy
 from connector.profiles import store, traits
 from connector.profiles.identity import Merge, Rules
+from connector.profiles.store import Person
 from connector.quality.drift import ShapeWatch
 from connector.segments import store as segment_store
 from connector.segments.evaluate import RuleSet
@@ -78,8 +79,7 @@ class Pipeline:
         apply_consent(meant, persons, batch, now)
         compute_traits(tx, persons, batch, shop, now)
         store.save(tx, persons.values(), now)
-        for winner, loser in batch.merged:
-            sync_store.merge(tx, winner, loser, persons[winner].email, now)
+        self._move_contacts(tx, persons, batch, now)
         for email, giver, taker in batch.moved:
             sync_store.move_address(tx, giver, taker, email, now)
         self._decisions.decide(tx, persons, batch, self.filling, now)
@@ -110,13 +110,20 @@ class Pipeline:
         if left == right or persons.keys() != {left, right}:
             raise CannotMerge(f"{left} and {right} are not two profiles")
         winner, loser = persons[min(left, right)], persons.pop(max(left, right))
-        unite(tx, Merge(winner.id, loser.id, because, ("person", "")), winner, loser, batch, now)
+        unite(tx, [(Merge(winner.id, loser.id, because, ("person", "")), winner, loser)], batch, now)
         compute_traits(tx, persons, batch, self.configuration.store, now)
         store.save(tx, persons.values(), now)
-        sync_store.merge(tx, winner.id, loser.id, winner.email, now)
+        self._move_contacts(tx, persons, batch, now)
         self._decisions.decide(tx, persons, batch, self.filling, now)
         store.add_changes(tx, batch.changes)
         return winner.id
+
+    def _move_contacts(self, tx: Connection, persons: Mapping[int, Person], batch: Batch, now: Millis) -> None:
+        """The contacts of those who have become part of another."""
+        with_contacts = sync_store.give_cues(tx, batch.merged)
+        for winner, loser in batch.merged:
+            if loser in with_contacts:
+                sync_store.merge(tx, winner, loser, persons[winner].email, now)
 
     def unmerge(self, tx: Connection, merge: int, now: Millis) -> tuple[int, int]:
         """The two profiles that a merge had made one, each themselves again. No flow starts by it. Raises

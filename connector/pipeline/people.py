@@ -17,6 +17,9 @@ from connector.profiles.identity import Merge, People, Rules, Stored
 from connector.profiles.store import Person
 from connector.segments import store as segment_store
 
+Pair = tuple[Merge, Person, Person]
+"""A merge, and its winner and loser as they are stored."""
+
 
 def identify(tx: Connection, meant: Sequence[Meant], batch: Batch, rules: Rules, now: Millis) -> People:
     """Say in each of `meant` which person it is about, and in `batch` whom it touches; tie new identifiers."""
@@ -112,38 +115,45 @@ def load(tx: Connection, people: People, batch: Batch, now: Millis) -> dict[int,
     for person in created:
         if person not in persons:
             persons[person] = Person(person, {}, {}, None, stored=False, changed=True)
+    found = []
     for merge in people.merges:
         winner, loser = people.find(merge.winner), persons.pop(merge.loser, None)
-        if loser is None:
-            continue  # made and merged within this batch: there is nothing of it to move
-        unite(tx, replace(merge, winner=winner), persons[winner], loser, batch, now)
+        if loser is not None:  # else it was made within this batch: there is nothing of it to move
+            found.append((replace(merge, winner=winner), persons[winner], loser))
+    unite(tx, found, batch, now)
     batch.changes += [change(person.id, "created", {}, now) for person in persons.values() if not person.stored]
     return {person: persons[person] for person in batch.touched if person in persons}
 
 
-def unite(tx: Connection, merge: Merge, winner: Person, loser: Person, batch: Batch, now: Millis) -> None:
-    """Make one stored person of two, and note in `batch` what is to be computed anew."""
-    journal.note(tx, merge, winner, loser, now)
-    _note_told(tx, winner, loser, batch)
-    winner.consent = consent.merge(winner.consent, loser.consent)
-    winner.traits = loser.traits | winner.traits
-    winner.changed = True
-    store.merge(tx, winner.id, loser.id, now)
-    duplicates.forget(tx, [loser.id])
-    batch.merged.append((winner.id, loser.id))
-    for part in traits.COMPUTED:
-        batch.parts[part].add(winner.id)
-    batch.parts["customer"].add(winner.id)
-    batch.touched.add(winner.id)
-    batch.changes.append(change(winner.id, "merged", {"from": loser.id, "because": merge.because}, now))
-
-
-def _note_told(tx: Connection, winner: Person, loser: Person, batch: Batch) -> None:
-    """Note what of two people no destination has heard, because only one of them had an address."""
-    if winner.reachable is loser.reachable:
+def unite(tx: Connection, found: Sequence[Pair], batch: Batch, now: Millis) -> None:
+    """Make one stored person of each two, and note in `batch` what is to be computed anew. All of them at once: a
+    visitor who turns out to be somebody is the most frequent merge, and each has its dozen statements."""
+    if not found:
         return
-    rows = segment_store.load_memberships(tx, [winner.id, loser.id])
-    inside = {id_: {segment for segment, row in rows[id_].items() if row.matched} for id_ in rows}
-    known, silent = (winner, loser) if winner.reachable else (loser, winner)
-    batch.told[winner.id] |= inside[known.id]
-    batch.untold[winner.id] |= inside[silent.id]
+    _note_told(tx, found, batch)
+    moved = journal.moved_by(tx, [loser.id for _, _, loser in found])
+    notes = []
+    for merge, winner, loser in found:
+        notes.append(journal.note(merge, winner, loser, moved[loser.id], now))
+        winner.consent = consent.merge(winner.consent, loser.consent)
+        winner.traits = loser.traits | winner.traits
+        winner.changed = True
+        batch.merged.append((winner.id, loser.id))
+        for part in traits.COMPUTED:
+            batch.parts[part].add(winner.id)
+        batch.parts["customer"].add(winner.id)
+        batch.touched.add(winner.id)
+        batch.changes.append(change(winner.id, "merged", {"from": loser.id, "because": merge.because}, now))
+    journal.write(tx, notes)
+    store.merge(tx, [(winner.id, loser.id) for _, winner, loser in found], now)
+    duplicates.forget(tx, [loser.id for _, _, loser in found])
+
+
+def _note_told(tx: Connection, found: Sequence[Pair], batch: Batch) -> None:
+    """Note what of two people no destination has heard, because only one of them had an address."""
+    pairs = [(winner, loser) for _, winner, loser in found if winner.reachable is not loser.reachable]
+    rows = segment_store.load_memberships(tx, [person.id for pair in pairs for person in pair]) if pairs else {}
+    for winner, loser in pairs:
+        known, silent = (winner, loser) if winner.reachable else (loser, winner)
+        for about, person in ((batch.told, known), (batch.untold, silent)):
+            about[winner.id] |= {segment for segment, row in rows.get(person.id, {}).items() if row.matched}

@@ -5,12 +5,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import orjson
-import zstandard
 from sqlalchemy import Connection, RowMapping, Table, bindparam, delete, insert, or_, select, update
 from sqlalchemy.dialects.sqlite import insert as upsert
 
 from connector.clock import Millis
 from connector.domain import Json
+from connector.inbox.sql import pack, unpack
 from connector.profiles.identity import Merge
 from connector.profiles.store import Person
 from connector.storage.tables import apart, entity, event, identifier, merge, profile, shop_order
@@ -34,28 +34,38 @@ _MOVED: Mapping[str, _Keys] = {
 }
 
 
-def note(tx: Connection, found: Merge, winner: Person, loser: Person, now: Millis) -> None:
-    """Write a merge down before anything is moved."""
-    moved = {name: [list(row) for row in tx.execute(_owned(keys, found.loser))] for name, keys in _MOVED.items()}
+_Moved = dict[str, list[Sequence[str]]]
+
+
+def moved_by(connection: Connection, people: Collection[int]) -> dict[int, _Moved]:
+    """What each of these profiles has that goes along when it becomes part of another: keys by kind."""
+    found: dict[int, _Moved] = {person: {name: [] for name in _MOVED} for person in people}
+    for name, keys in _MOVED.items():
+        columns = (keys.table.c.profile_id, *(keys.table.c[key] for key in keys.names))
+        rows = connection.execute(select(*columns).where(keys.table.c.profile_id.in_(people)))
+        for person, *key in rows:
+            found[person][name].append(key)
+    return found
+
+
+def note(found: Merge, winner: Person, loser: Person, moved: _Moved, now: Millis) -> dict[str, Any]:
+    """A row of the journal: both as they are before anything is moved."""
     source, delivery_id = found.told_by
-    tx.execute(
-        insert(merge),
-        {
-            "at": now,
-            "winner": winner.id,
-            "loser": loser.id,
-            "because": found.because,
-            "source": source,
-            "delivery_id": delivery_id,
-            "winner_before": _before(winner),
-            "loser_before": _before(loser),
-            "moved": zstandard.compress(orjson.dumps(moved)),
-        },
-    )
+    return {
+        "at": now,
+        "winner": winner.id,
+        "loser": loser.id,
+        "because": found.because,
+        "source": source,
+        "delivery_id": delivery_id,
+        "winner_before": _before(winner),
+        "loser_before": _before(loser),
+        "moved": pack(orjson.dumps(moved)),
+    }
 
 
-def _owned(keys: _Keys, person: int) -> Any:
-    return select(*(keys.table.c[name] for name in keys.names)).where(keys.table.c.profile_id == person)
+def write(tx: Connection, notes: Sequence[dict[str, Any]]) -> None:
+    tx.execute(insert(merge), list(notes))
 
 
 def _before(person: Person) -> str:
@@ -76,7 +86,7 @@ def holder(connection: Connection, person: int) -> int | None:
 def undo(tx: Connection, noted: RowMapping, holder: int, now: Millis) -> None:
     """Give a merged profile back what it brought along, as far as its holder still has it."""
     loser = noted["loser"]
-    moved: Mapping[str, Sequence[Sequence[str]]] = orjson.loads(zstandard.decompress(noted["moved"]))
+    moved: Mapping[str, Sequence[Sequence[str]]] = orjson.loads(unpack(noted["moved"]))
     for name, keys in _MOVED.items():
         back = (
             update(keys.table)
@@ -103,13 +113,13 @@ def undo(tx: Connection, noted: RowMapping, holder: int, now: Millis) -> None:
 
 def orders_moved(noted: RowMapping) -> list[tuple[str, str]]:
     """(source, id) of the orders that a merge moved."""
-    moved = orjson.loads(zstandard.decompress(noted["moved"]))
+    moved = orjson.loads(unpack(noted["moved"]))
     return [(source, id_) for source, id_ in moved["orders"]]
 
 
 def addresses_moved(noted: RowMapping) -> list[str]:
     """The e-mail addresses that a merge moved."""
-    moved = orjson.loads(zstandard.decompress(noted["moved"]))
+    moved = orjson.loads(unpack(noted["moved"]))
     return [value for kind, value in moved["identifiers"] if kind == "email"]
 
 
@@ -154,6 +164,6 @@ def merges(
     shown = ("id", "at", "winner", "loser", "because", "source", "delivery_id", "state", "undone_at")
     return [
         {name: row[name] for name in shown}
-        | {"moved": {kind: len(rows) for kind, rows in orjson.loads(zstandard.decompress(row["moved"])).items()}}
+        | {"moved": {kind: len(rows) for kind, rows in orjson.loads(unpack(row["moved"])).items()}}
         for row in connection.execute(query).mappings()
     ]

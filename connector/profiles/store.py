@@ -218,18 +218,33 @@ _INHERIT = _INHERIT.on_conflict_do_update(
 )
 
 
-def merge(tx: Connection, winner: int, loser: int, now: Millis) -> None:
-    """Give the loser's history to the winner. Sync moves its own rows.
+_GIVE = [
+    update(table).where(table.c.profile_id == bindparam("loser")).values(profile_id=bindparam("winner"))
+    for table in (identifier, event, entity, shop_order)
+]
+_LEAVE = delete(membership).where(membership.c.profile_id == bindparam("loser"))
+_BECOME = (
+    update(profile)
+    .where(profile.c.id == bindparam("loser"))
+    .values(merged_into=bindparam("winner"), email=None, updated_at=bindparam("now"))
+)
+_FOLLOW = update(profile).where(profile.c.merged_into == bindparam("loser")).values(merged_into=bindparam("winner"))
+
+
+def merge(tx: Connection, pairs: Sequence[tuple[int, int]], now: Millis) -> None:
+    """Give each loser's history to their winner; `pairs` are (winner, loser). Sync moves its own rows.
 
     Memberships are evaluated anew, but where the loser was in, the winner does not enter once more: it is one person,
     and a flow that has started for them must not start again.
     """
-    for table in (identifier, event, entity, shop_order):
-        tx.execute(update(table).where(table.c.profile_id == loser).values(profile_id=winner))
-    tx.execute(_INHERIT, {"winner": winner, "loser": loser})
-    tx.execute(delete(membership).where(membership.c.profile_id == loser))
-    tx.execute(update(profile).where(profile.c.id == loser).values(merged_into=winner, email=None, updated_at=now))
-    tx.execute(update(profile).where(profile.c.merged_into == loser).values(merged_into=winner))
+    rows = [{"winner": winner, "loser": loser} for winner, loser in pairs]
+    for statement in _GIVE:
+        tx.execute(statement, rows)
+    for row in rows:  # an upsert from a select takes one row of parameters at a time
+        tx.execute(_INHERIT, row)
+    tx.execute(_LEAVE, rows)
+    tx.execute(_BECOME, [row | {"now": now} for row in rows])
+    tx.execute(_FOLLOW, rows)
 
 
 # --- events and the timeline -----------------------------------------------------------------------------------------

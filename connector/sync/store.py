@@ -72,7 +72,7 @@ def _waiting(row: Row, numbers: Mapping[str, int]) -> Row:
 
 
 def merge(tx: Connection, winner: int, loser: int, email: str | None, now: Millis) -> None:
-    """Move the loser's contacts and cues. The winner, who is written to at `email` from now on, takes over a contact
+    """Move the loser's contacts. The winner, who is written to at `email` from now on, takes over a contact
     that it lacks and the one that has this address already; a contact of another address stays at the vendor as a
     person's old address, without tags."""
     mine, theirs = _states(tx, winner), _states(tx, loser)
@@ -94,7 +94,20 @@ def merge(tx: Connection, winner: int, loser: int, email: str | None, now: Milli
                 _take_over(tx, own, row, now)
             left = {"pushed": old["pushed"], "remote_id": old["remote_id"], "desired": emptied(old["pushed"])}
             _set(tx, destination, loser, **left, pending=1, due_at=now, changed_at=now, attempts=0, bulk=0, held=0)
-    tx.execute(update(cue).where(cue.c.profile_id == loser).values(profile_id=winner))
+
+
+def give_cues(tx: Connection, pairs: Sequence[tuple[int, int]]) -> set[int]:
+    """Give the cues of each loser to their winner; `pairs` are (winner, loser). Returns the losers who have contacts,
+    for `merge`."""
+    if not pairs:
+        return set()
+    tx.execute(_GIVE_CUES, [{"winner": winner, "loser": loser} for winner, loser in pairs])
+    losers = [loser for _, loser in pairs]
+    query = select(sync_state.c.profile_id).where(sync_state.c.profile_id.in_(losers)).distinct()
+    return set(tx.execute(query).scalars())
+
+
+_GIVE_CUES = update(cue).where(cue.c.profile_id == bindparam("loser")).values(profile_id=bindparam("winner"))
 
 
 def move_address(tx: Connection, giver: int, taker: int, email: str, now: Millis) -> None:
