@@ -60,6 +60,7 @@ _TAG_CALLS = 4
 
 _CALL_SECONDS = 120.0  # that long a call may keep its connection there, though it timed out here
 _OPT_IN_SECONDS = 3600.0
+_GONE = "the member was deleted at Mailchimp after it was written and before it was tagged"
 
 _SHOWN = "id,contact_id,email_address,status,merge_fields,tags,tags_count"
 _CONSENT: Mapping[str, Consent] = {
@@ -261,7 +262,9 @@ class Mailchimp:
         return self._double_opt_in[1]
 
     def _tag_one(self, email: str, added: Sequence[str], removed: Sequence[str]) -> None:
-        self._http.call("POST", f"{self._path(email)}/tags", body=tag_body(added, removed))
+        path, body = f"{self._path(email)}/tags", tag_body(added, removed)
+        if self._http.call("POST", path, body=body, expect=(404,)).status == 404:
+            raise Transient(_GONE, reason="member_gone", retry_after=5.0)
 
     def _event(self, cue: Cue) -> Outcome:
         # An event has no key that would make its repeat harmless: without an answer it is not sent again.
@@ -317,7 +320,7 @@ class Mailchimp:
         self._batches.strike()
         answers = self._batches.answers(batch, len(job.members)) if wanted else {}
         places = {key: place for place, key in enumerate(job.members)}
-        outcomes = {member.key: _from_batch(member, answers.get(places[member.key])) for member in wanted}
+        outcomes = {m.key: _from_batch(m, answers.get(places[m.key]), job.stage) for m in wanted}
         if job.stage == "members":
             outcomes |= self._tag([member for member in wanted if outcomes[member.key].status == "applied"])
         return list(outcomes.values())
@@ -416,9 +419,11 @@ def _digests(members: Sequence[Member]) -> dict[str, str]:
     return {member.key: member.digest for member in members}
 
 
-def _from_batch(member: Member, answer: Answer | None) -> Outcome:
+def _from_batch(member: Member, answer: Answer | None, stage: str) -> Outcome:
     if answer is None:
         return Outcome(member.key, "retry", "no_result", "the batch's result does not tell of this member")
+    if answer.status == 404 and stage == "tags":
+        return Outcome(member.key, "retry", "member_gone", _GONE)
     return outcome(member, answer)
 
 

@@ -144,6 +144,26 @@ def test_a_batch_is_waited_for_after_a_restart_and_not_sent_again(fake: FakeMail
     again.close()
 
 
+def test_who_is_deleted_before_being_tagged_is_tried_again(fake: FakeMailchimp, clock: Any) -> None:
+    fake.batch_seconds = 90
+    tags = tuple(f"t{n}" for n in range(9))
+    changes = [change(n, tags=tags, tags_added=tags) for n in range(60)]
+    adapter = opened(fake, clock)
+    adapter.provision(SPECS, tags)
+    for _ in range(2):  # first the members' batch is under way, then their tags'
+        with pytest.raises(Transient):
+            adapter.apply(changes)
+        clock.sleep(30)
+    adapter.forget("p3@example.com")
+    clock.sleep(90)
+    outcomes = told(adapter.apply(changes))
+    assert outcomes.pop("k3") == ("retry", "member_gone")
+    assert set(outcomes.values()) == {("applied", "")}
+    fake.faults.answer(404, {"title": "Resource Not Found", "status": 404}, match="POST .*/tags")
+    assert told(adapter.apply([change(1)])) == {"k1": ("retry", "member_gone")}
+    adapter.close()
+
+
 def test_what_changed_while_a_batch_ran_is_written_after_it(fake: FakeMailchimp, clock: Any) -> None:
     fake.batch_seconds = 240
     notes: dict[str, str] = {}
