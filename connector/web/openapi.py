@@ -28,7 +28,7 @@ Every route under /api/v1 needs `Authorization: Bearer <token>`: STORECUE_API_TO
 Errors are application/problem+json with a `reason` for programs; /docs lists the reasons.
 """
 _SECURITY = "token"
-_REFUSALS = (400, 401, 404, 405, 409, 413, 415, 422, 503)
+_REFUSALS = (400, 401, 404, 405, 409, 413, 415, 422, 502, 503)
 _ORDER = ("openapi", "info", "security", "tags", "paths", "components")
 _PART_ORDER = ("operationId", "tags", "summary", "description", "security", "parameters", "requestBody", "responses")
 _ALL = (*NOUNS, webhooks.blueprint, tracking.blueprint, snippet.snippet, health, pages.pages)
