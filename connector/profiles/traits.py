@@ -65,7 +65,7 @@ def from_views(views: Sequence[tuple[Millis, Mapping[str, Json]]]) -> dict[str, 
 
 def from_carts(carts: Sequence[tuple[Millis, Mapping[str, Json]]], ordered_tokens: set[str]) -> dict[str, Json]:
     """cart_items (count), cart_total, cart_products (ids), cart_lines (what a template loops over), cart_url,
-    cart_updated_at: of the newest cart or checkout (given newest first) that is not empty and has not become an order."""
+    cart_updated_at: of the newest cart or checkout (given newest first) that is not empty and has become no order."""
     for at, cart in carts:
         if cart.get("completed_at") or {cart.get("token"), cart.get("cart_token")} & ordered_tokens:
             return {}  # the newest cart was bought: there is no open one
