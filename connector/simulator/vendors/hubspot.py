@@ -263,12 +263,17 @@ class FakeHubSpot(FakeVendor):
         with self.lock:
             gone, kept = (self._contacts.pop(self._unique["email"][name.lower()]) for name in (email, into))
             now = self.clock.time()
-            ids = ";".join((kept.id, gone.id))
-            names = {"hs_merged_object_ids": ids, "hs_additional_emails": email.lower()}
-            result = _Contact(str(next(self._numbers)), now, now, gone.properties | kept.properties | names)
+            result = _Contact(str(next(self._numbers)), now, now, gone.properties | kept.properties)
             self._contacts[result.id] = result
-            for old, name in ((gone.id, email), (kept.id, into)):
-                self._merged[old] = self._unique["email"][name.lower()] = result.id
+            before = {gone.id, kept.id}
+            before |= {old for old, new in self._merged.items() if new in before}  # it may not be the first merge
+            self._merged |= dict.fromkeys(before, result.id)
+            for address, owner in self._unique["email"].items():
+                if owner in before:
+                    self._unique["email"][address] = result.id
+            others = {address for address, owner in self._unique["email"].items() if owner == result.id}
+            result.properties["hs_merged_object_ids"] = ";".join(sorted(before, key=int))
+            result.properties["hs_additional_emails"] = ";".join(sorted(others - {kept.properties["email"]}))
 
     # --- login, limits, errors ----------------------------------------------------------------------------------------
 

@@ -113,6 +113,8 @@ class Shop:
 def test_every_person_has_one_contact_that_shows_what_is_desired(steps: Any, clock: Any) -> None:
     shop = Shop(clock)
     try:
+        shop.step(("want", range(PEOPLE), {"vip"}, 1))
+        assert shop.push()
         for step in steps:
             shop.step(step)
         shop.forget_what_was_accepted()
