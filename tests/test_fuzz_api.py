@@ -26,6 +26,8 @@ KNOWN = {
     "kind": "shopify",
     "source": "shop",
     "filename": "docs.css",
+    "call": "track",
+    "key": "wk_public_key",
 }
 """Objects that exist, so that what lies behind the lookup is reached as well."""
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import orjson
 import structlog
 from flask import Response, request
+from marshmallow import Schema, fields
 from sqlalchemy.exc import SQLAlchemyError
 
 from connector.clock import Millis
@@ -24,6 +25,7 @@ from connector.sources.segment_api.calls import CALLS, MOST_EVENTS, Grant, open_
 from connector.sources.segment_api.calls import PREFIX as PREFIX
 from connector.web import current
 from connector.web.api.routes import Noun
+from connector.web.problems import not_found
 from connector.web.webhooks import DURABLE_WITHIN, Answer
 
 if TYPE_CHECKING:
@@ -280,18 +282,28 @@ blueprint = Noun("tracking", __name__, "Events of sites, apps and servers. A wri
 _SUCCEEDS = {"type": "object", "required": ["success"], "properties": {"success": {"const": True}}}
 
 
-@blueprint.endpoint("POST", "/<call>", answers=_SUCCEEDS, takes="application/json", refuses=(400, 401, 404, 503))
+class EventsRefused(Schema):
+    """Why a request's events were not taken, as the clients read it."""
+
+    success = fields.Boolean(required=True, metadata={"examples": [False]})
+    code = fields.String(required=True, metadata={"examples": ["bad_write_key"]})
+    message = fields.String(required=True)
+
+
+_REFUSED = dict.fromkeys((400, 401, 403, 404, 429, 503), EventsRefused)
+
+
+@blueprint.endpoint("POST", "/<call>", answers=_SUCCEEDS, takes="application/json", also=_REFUSED, refuses=(413,))
 def track(call: str) -> Response:
     """Events, kept: one (identify, track, page, screen, group, alias, or the first letter) or a batch (b).
 
     The write key is the user of Authorization: Basic, or `writeKey` in the body. Any content type, gzip or none; at
-    most 32 KB an event, 500 KB and 2500 events a batch. Refusals are {success, code, message}; 403 is a wrong origin,
-    429 too many events of a browser's key.
+    most 32 KB an event, 500 KB and 2500 events a batch. 403 is a wrong origin, 429 too many events of a browser's key.
     """
     return _received()
 
 
-@blueprint.endpoint("OPTIONS", "/<call>", answers={"type": "string"}, status=204, refuses=(404,))
+@blueprint.endpoint("OPTIONS", "/<call>", answers={"type": "string"}, status=204, also={403: EventsRefused})
 def track_permission(call: str) -> Response:
     """What a browser asks before a page of another origin may send; for configured origins."""
     return _received()
@@ -302,8 +314,7 @@ def get_tracking_settings(key: str) -> Response:
     """What Segment's browser client asks when it starts: send events here, and load nothing else."""
     tracker = current.tracker()
     if not tracker.browser_key(key):
-        body = _failure("bad_write_key", "there is no browser's key like this")
-        return Response(body, 404, [_JSON])
+        raise not_found("browser's key")
     scheme, _, host = current.services().settings.public_url.partition("://")
     segment = {"apiKey": key, "apiHost": f"{host}/v1", "protocol": scheme, "addBundledMetadata": False}
     settings = {
