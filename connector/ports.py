@@ -108,6 +108,13 @@ class Configurable(Protocol):
 
 
 @runtime_checkable
+class Thanks(Protocol):
+    """A Source whose sender's own client wants another answer than ours to what was kept."""
+
+    accepted: Reply
+
+
+@runtime_checkable
 class Greets(Protocol):
     """A Source whose sender tries an address before it uses it: a challenge, an OPTIONS, an unsigned ping."""
 

@@ -6,7 +6,11 @@ from connector.domain import Json
 from connector.errors import DefinitionError
 from connector.ports import Configurable, Source
 from connector.sources.cloudevents import CloudEvents
+from connector.sources.ga4 import Ga4
 from connector.sources.generic import Generic
+from connector.sources.mixpanel import Mixpanel
+from connector.sources.mparticle import MParticle
+from connector.sources.segment import RudderStack, Segment
 from connector.sources.segment_api import SegmentApi
 from connector.sources.shopify import Shopify
 from connector.sources.standard_webhooks import StandardWebhooks
@@ -15,7 +19,12 @@ from connector.sources.woocommerce import WooCommerce
 
 SOURCES: dict[str, Source] = {
     "cloudevents": CloudEvents(),
+    "ga4": Ga4(),
     "generic": Generic(),
+    "mixpanel": Mixpanel(),
+    "mparticle": MParticle(),
+    "rudderstack": RudderStack(),
+    "segment": Segment(),
     "segment_api": SegmentApi(),
     "shopify": Shopify(),
     "standard_webhooks": StandardWebhooks(),

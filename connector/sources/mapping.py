@@ -10,16 +10,13 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
-import orjson
-
-from connector.clock import Millis, isoformat
-from connector.domain import Channel, Consent, ConsentState, Delivery, Entity, Json, Normalised, StoreInfo
+from connector.clock import Millis
+from connector.domain import Channel, Consent, ConsentState, Delivery, Json, Normalised, StoreInfo
 from connector.errors import DefinitionError, UnprocessableEvent
-from connector.sources.contacts import read_email
 from connector.sources.fields import Unreadable, flag, id_text, instant, money, text, texts, whole
-from connector.sources.filing import email_key, key_of
+from connector.sources.filing import key_of
 from connector.sources.instants import happened_at
-from connector.sources.segment_api.meaning import meaning
+from connector.sources.spoken import spoken
 
 
 class Scope(NamedTuple):
@@ -265,21 +262,16 @@ class Meaning:
         if type(name) is not str:
             raise UnprocessableEvent("/event: must be a text", reason="no_name")
         stated = self.at(scope) if self.at is not None else None
-        at = happened_at(delivery.received_at, stated)
         person = {kind: found for kind, read in self.person.items() if (found := read(scope)) is not None}
         traits = {trait: found for trait, read in self.traits.items() if (found := read(scope)) is not None}
-        address = {part: traits.pop(part) for part in ("city", "country") if part in traits}
+        traits |= {kind: person[kind] for kind in ("email", "phone") if kind in person}
         about = {
-            "messageId": f"{name}:{id_}",
             "userId": person.get("customer_id"),
             "anonymousId": person.get("anonymous_id"),
-            "timestamp": isoformat(at),
+            "messageId": id_,
         }
-        known_as = {kind: person[kind] for kind in ("email", "phone") if kind in person} | {"address": address}
-        track = {"event": name, "properties": self._properties(scope), "context": {"traits": known_as}}
-        meant = _told("track", about | track, delivery, store)
-        if traits or address or len(known_as) > 1:
-            meant = replace(meant, entities=(*_person(about, traits | known_as, delivery, store), *meant.entities))
+        meant = spoken(name, self._properties(scope), traits, about, stated, delivery, store)
+        at = happened_at(delivery.received_at, stated)
         return replace(meant, consents=tuple(self._consents(scope, at)))
 
     def _properties(self, scope: Scope) -> dict[str, Json]:
@@ -297,26 +289,6 @@ class Meaning:
             found = read(scope)
             if found is not None and (state := _STATES.get(str(found).strip().lower())):
                 yield Consent(channel, state, at)
-
-
-def _person(
-    about: dict[str, Json], traits: dict[str, Json], delivery: Delivery, store: StoreInfo
-) -> tuple[Entity, ...]:
-    """What is said of the person, as a record of this source; of somebody without an id under a hash of the address."""
-    email = read_email(traits.get("email"))
-    if about["userId"] is not None or about["anonymousId"] is not None:
-        return _told("identify", about | {"traits": traits}, delivery, store).entities
-    if email is None:
-        return ()
-    told = _told("identify", about | {"userId": email, "traits": traits}, delivery, store)
-    return tuple(replace(entity, id=email_key(email.encode())) for entity in told.entities)
-
-
-def _told(kind: str, call: dict[str, Json], delivery: Delivery, store: StoreInfo) -> Normalised:
-    """What a call of the tracking API means that a server with a secret makes."""
-    body = orjson.dumps({name: value for name, value in call.items() if value is not None})
-    told = Delivery(delivery.source, delivery.id, kind, delivery.received_at, {"trust": "server"}, body)
-    return meaning(told, store)
 
 
 def compiled(written: Mapping[str, Json], defaults: Mapping[str, Json]) -> Meaning:

@@ -14,7 +14,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from connector.clock import Millis
 from connector.domain import RawRequest
 from connector.errors import ConnectorError, NotDurable, RejectedDelivery
-from connector.ports import EventLog, Greets, New, Reply, Source
+from connector.ports import EventLog, Greets, New, Reply, Source, Thanks
 from connector.web import current
 from connector.web.api.routes import Noun
 from connector.web.problems import CONTENT_TYPE
@@ -108,7 +108,8 @@ class Receiver:
     def accepted(self, name: str, started: float, count: int) -> Answer:
         """The answer to `count` deliveries that are durable; they began at `started` of time.perf_counter."""
         self._metrics.accepted(name, time.perf_counter() - started, count)
-        return _ACCEPTED
+        found = (self._known or {}).get(name)
+        return _answer(found[0].accepted) if found is not None and isinstance(found[0], Thanks) else _ACCEPTED
 
     def refused(self, name: str, error: RejectedDelivery | NotDurable | SQLAlchemyError) -> Answer:
         """The answer to a delivery that was not taken, counted and logged."""

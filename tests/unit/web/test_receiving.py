@@ -122,3 +122,10 @@ def test_many_events_of_one_request_are_deliveries_of_their_own(shop: Shop, clie
     with shop.services.inbox.read() as inbox:
         keys = {key for (key,) in inbox.exec_driver_sql("SELECT key FROM delivery")}
     assert keys == {"shop/k1", "shop/k2", "shop/k3"}
+
+
+def test_a_source_may_thank_in_its_own_words(shop: Shop, client: Client, lines: Lines) -> None:
+    lines.accepted = Reply(202, (("Content-Type", "application/json"),), b'{"status":1}')  # type: ignore[attr-defined]
+    answer = client.post(PATH, data=b"1", headers={"X-Key": "hush"})
+    assert (answer.status_code, answer.data, answer.content_type) == (202, b'{"status":1}', "application/json")
+    assert client.post(PATH, data=b"1").status_code == 401
