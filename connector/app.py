@@ -39,7 +39,9 @@ def create_app(
     app.config["MAX_CONTENT_LENGTH"] = services.settings.max_body
     app.json.sort_keys = False  # type: ignore[attr-defined]  # of the default provider
     metrics = Metrics(services, now)
-    current.attach(app, current.Current(services, now, metrics, Receiver(services, metrics, now), Tracker(services, metrics, now)))
+    current.attach(
+        app, current.Current(services, now, metrics, Receiver(services, metrics, now), Tracker(services, metrics, now))
+    )
     app.before_request(_refuse_announced)
     auth.install(app)
     app.before_request(_refuse_unannounced)
