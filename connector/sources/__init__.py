@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from connector.domain import Json
 from connector.errors import DefinitionError
 from connector.ports import Configurable, Source
+from connector.sources.adobe_commerce import AdobeCommerce
 from connector.sources.cloudevents import CloudEvents
 from connector.sources.ga4 import Ga4
 from connector.sources.generic import Generic
@@ -18,6 +19,7 @@ from connector.sources.stripe import Stripe
 from connector.sources.woocommerce import WooCommerce
 
 SOURCES: dict[str, Source] = {
+    "adobe_commerce": AdobeCommerce(),
     "cloudevents": CloudEvents(),
     "ga4": Ga4(),
     "generic": Generic(),
