@@ -11,6 +11,7 @@ from werkzeug.test import Client, TestResponse
 
 from connector.app import create_app
 from connector.clock import isoformat
+from connector.domain import IdentityConfig
 from connector.web import current
 from connector.web.ingress import Ingress
 from tests.conftest import CONFIG, NOON, Shop, order
@@ -257,6 +258,27 @@ def test_nobody_is_taken_over_from_a_page(shop: Shop, send: Send) -> None:
     assert email == "ada@example.com"
     assert json.loads(traits)["total_spent"] == 100
     assert not any("eve@example.com" in value or value == "+15550100000" for _, value, _ in tied(shop))
+
+
+def test_nobody_gets_a_hundred_thousand_devices(shop: Shop, send: Send) -> None:
+    """Each batch names one person and 1000 devices that nobody has."""
+    customer(shop)
+    traits = {"email": "ada@example.com"}
+    for batch in range(2):
+        calls = [
+            {
+                "type": "identify",
+                "anonymousId": f"a{batch}-{number}",
+                "messageId": f"m{batch}-{number}",
+                "traits": traits,
+            }
+            for number in range(1000)
+        ]
+        assert send("batch", {"batch": calls}, key=BROWSER_KEY, origin=PAGE).status_code == 200
+        shop.work()
+    [(devices,)] = shop.rows("SELECT count(*) FROM identifier WHERE kind = 'anonymous_id' AND profile_id = 1")
+    assert devices == IdentityConfig().limits["anonymous_id"]
+    assert shop.rows("SELECT email FROM profile WHERE id = 1") == [("ada@example.com",)]
 
 
 def test_two_customers_on_one_device_stay_two(shop: Shop, send: Send) -> None:

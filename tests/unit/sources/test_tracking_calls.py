@@ -102,11 +102,11 @@ def test_without_a_message_id_the_same_words_are_the_same_event() -> None:
 
 
 def test_a_bad_event_harms_no_other() -> None:
-    body = b'{"batch": [%s, {"userId": "u1", "n": NaN}, {"userId": "\\ud800"}, {"x": 1e999}, 7, null, [1], "x", %s]}'
+    body = b'{"batch": [%s, {"userId": "u1", "n": NaN}, {"userId": "\\ud800"}, {"x": 1e999}, 7, null, [1], "x", {"y": %s}, %s]}'
     good = json.dumps(EVENT).encode()
-    found = claims(body % (good, good))
-    assert len(found) == 9
-    assert [claim.topic for claim in found] == ["track", *["unknown"] * 7, "track"]
+    found = claims(body % (good, b"9" * 6000, good))
+    assert len(found) == 10
+    assert [claim.topic for claim in found] == ["track", *["unknown"] * 8, "track"]
     assert found[0].body == found[-1].body
 
 
