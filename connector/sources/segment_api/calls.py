@@ -126,7 +126,7 @@ def _parsed(body: bytes) -> Any:
 
 
 def _whole(text: str) -> float:
-    """The number; one that no double holds is infinite, as 1e400 is, which takes its event alone to the dead letters."""
+    """The number; what no double holds is infinite, as 1e400 is, and takes its event alone to the dead letters."""
     return int(text) if len(text) < 300 else float("inf")
 
 
