@@ -14,7 +14,7 @@ from connector.web.problems import Refused, not_found
 trials = Noun("trials", __name__, "What a request would mean; nothing is kept, and no signature is looked at.")
 
 
-class Sample(Schema):
+class SampleBody(Schema):
     """A request as its sender would make it."""
 
     body = fields.String(load_default="", metadata={"description": "The raw body, as text.", "examples": ['{"id": 7}']})
@@ -29,13 +29,23 @@ class Sample(Schema):
 
 
 class Trial(Schema):
-    """One delivery of the sample: what it means, or why it would be refused."""
+    """One delivery of the sample: what it means, or why it would be refused. What does not apply is null."""
 
-    topic = fields.String()
-    key = fields.String(metadata={"description": "The customer key: equal keys are worked off in order."})
-    means = fields.Dict(keys=fields.String(), values=fields.Raw())
-    refused = fields.Dict(keys=fields.String(), values=fields.String())
-    greeting = fields.Dict(keys=fields.String(), values=fields.Raw())
+    topic = fields.String(required=True, allow_none=True, metadata={"examples": ["Order Completed"]})
+    key = fields.String(
+        required=True,
+        allow_none=True,
+        metadata={"description": "The customer key: equal keys are worked off in order."},
+    )
+    means = fields.Dict(keys=fields.String(), values=fields.Raw(), required=True, allow_none=True)
+    refused = fields.Dict(keys=fields.String(), values=fields.String(), required=True, allow_none=True)
+    greeting = fields.Dict(
+        keys=fields.String(),
+        values=fields.Raw(),
+        required=True,
+        allow_none=True,
+        metadata={"description": "The answer to a request that only tries the address."},
+    )
 
 
 class TrialList(Schema):
@@ -44,7 +54,7 @@ class TrialList(Schema):
     items = fields.List(fields.Nested(Trial), required=True)
 
 
-@trials.endpoint("POST", "/sources/<name>/try", answers=TrialList, body=Sample, refuses=(404, 422))
+@trials.endpoint("POST", "/sources/<name>/try", answers=TrialList, body=SampleBody, refuses=(404, 422))
 def try_source(sample: dict[str, Json], name: str) -> Row:
     """What a pasted sample would mean: its events, profile data and keys; or the reason why it would be refused."""
     configuration = current.services().configuration()
@@ -61,4 +71,5 @@ def try_source(sample: dict[str, Json], name: str) -> Row:
     headers = {key.lower(): value for key, value in sample["headers"].items()}
     path = f"/webhooks/{config.kind}/{name}"
     request = RawRequest("POST", path, headers, sample["body"].encode(), sample["query"], current.now())
-    return {"items": try_out(source, name, request, configuration.store)}
+    nothing = dict.fromkeys(Trial().fields)
+    return {"items": [nothing | entry for entry in try_out(source, name, request, configuration.store)]}
