@@ -96,7 +96,7 @@ def test_every_schema_is_valid_and_its_example_fits_it(document):
 
 def test_every_member_of_an_answer_is_promised(document):
     """What we always send is `required`, so that a generated client need not ask whether it is there."""
-    optional = {"Problem", "Consent", "ConfigurationFile"}
+    optional = {"Problem", "Consent", "ConfigurationFile", "Trial"}
     for name, schema in document["components"]["schemas"].items():
         if name not in optional and not name.endswith(("Body", "Filter")):
             assert set(schema.get("required", ())) == set(schema["properties"]), name

@@ -169,7 +169,7 @@ def refusal(error: RejectedDelivery | NotDurable) -> Answer:
     )
     headers = [("Content-Type", CONTENT_TYPE), ("Content-Length", str(len(body)))]
     if status == 405:
-        headers.append(("Allow", "POST"))
+        headers.append(("Allow", "GET, OPTIONS, POST"))
     if isinstance(error, NotDurable):
         headers.append(("Retry-After", str(max(1, error.retry_after // 1000))))
     return Answer(status, tuple(headers), body)

@@ -5,12 +5,25 @@ from typing import Any
 from connector import progress
 
 
+READ = {
+    "last_verification": {
+        "state": "done",
+        "at": 1_795_000_000_000,
+        "checked": 200,
+        "contacts": 1_000,
+        "drifted": 3,
+        "repaired": 2,
+        "error": "",
+    }
+}
+
+
 def status(*refills: tuple[str, int, int]) -> dict[str, Any]:
     return {
         "lag": 1234,
         "destinations": [
-            {"name": "klaviyo", "state": "unauthorized", "pending": 7, "message": "the key was refused"},
-            {"name": "hubspot", "state": "active", "pending": 0, "message": ""},
+            {"name": "klaviyo", "state": "unauthorized", "pending": 7, "message": "the key was refused"} | READ,
+            {"name": "hubspot", "state": "active", "pending": 0, "message": "", "last_verification": None},
         ],
         "dead_letters": [{"kind": "delivery", "reason": "not_json", "count": 2}],
         "refills": [{"segment": name, "position": done, "last": last} for name, done, last in refills],
@@ -21,6 +34,7 @@ def test_a_line_for_each_thing_to_know() -> None:
     assert progress.lines(status()).splitlines() == [
         "deliveries waiting: 1,234",
         "klaviyo: unauthorized, 7 contacts to push (the key was refused)",
+        "  200 of 1,000 contacts read back at 2026-11-18T11:06:40.000Z: 3 differed, 2 put right",
         "hubspot: active, 0 contacts to push",
         "dead letters: 2 delivery, not_json",
         "no segment is being refilled",

@@ -31,7 +31,8 @@ def test_every_key_has_its_line_and_its_example():
     ):
         keys = {field.data_key or name for name, field in entry().fields.items()}
         found = [file.get(section, {}) for file in written]
-        used = {key for one in found for part in ([one] if section in ("store", "identity") else one.values()) for key in part}
+        alone = section in ("store", "identity")
+        used = {key for one in found for part in ([one] if alone else one.values()) for key in part}
         assert keys == used, section
         assert all(f"| `{key}` |" in PAGE for key in keys), section
 

@@ -101,7 +101,7 @@ def test_an_unsigned_ping_is_answered_and_not_kept(shop: Shop, client: Client) -
 
 def test_what_is_no_handshake_is_refused(shop: Shop, client: Client) -> None:
     answer = client.get(PATH)
-    assert (answer.status_code, answer.headers["Allow"]) == (405, "POST")
+    assert (answer.status_code, answer.headers["Allow"]) == (405, "GET, OPTIONS, POST")
     assert json.loads(answer.data)["reason"] == "method_not_allowed"
     assert client.post(PATH, data=b"1").status_code == 401
     assert client.get("/webhooks/shopify/other", query_string="challenge=1").status_code == 404
