@@ -231,3 +231,11 @@ def test_any_other_is_none(headers: dict[str, str], query: str) -> None:
         Generic().verify(RawRequest("POST", "/", headers, b"{}", query), ["hush"])
     assert refused.value.status in (400, 401)
     assert "hush" not in refused.value.message
+
+
+def test_json_that_is_called_a_form_is_json() -> None:
+    source = Generic().configured({"event": "$.e", "person": {"email": "$.mail"}})
+    for body, headers in ((b' {"e": "E"}', {}), (b"e=E", {"form": "form"})):
+        type_ = {"content-type": "application/x-www-form-urlencoded"}
+        [claim] = source.claim(RawRequest("POST", "/", type_, body, received_at=RECEIVED_AT))
+        assert (claim.topic, claim.headers) == ("E", headers)
