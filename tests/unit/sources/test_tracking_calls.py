@@ -159,7 +159,7 @@ def test_a_single_event_that_is_too_large() -> None:
         ("br", b"{}", "content_encoding"),
         ("gzip, gzip", b"{}", "content_encoding"),
         ("gzip", b"{}", "not_gzip"),
-        ("gzip", gzip.compress(b'{"batch":[]}')[:-6], "not_gzip"),
+        ("gzip", gzip.compress(b'{"batch":[]}', mtime=0)[:-6], "not_gzip"),
     ],
 )
 def test_encodings(encoding: str, body: bytes, reason: str) -> None:
