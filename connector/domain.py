@@ -18,7 +18,8 @@ EntityKind = Literal["customer", "order", "refund", "checkout", "cart", "product
 @dataclass(frozen=True, slots=True)
 class RawRequest:
     """One HTTP request as received. Header names are lower case; `body` is the exact bytes, `query` what follows the ?,
-    `received_at` the instant that the age of a signature is counted from."""
+    `received_at` the instant that the age of a signature is counted from, `origin` the address of ours that senders
+    call, without a slash at its end: a proxy in front of us leaves of it only what stands in `path`."""
 
     method: str
     path: str
@@ -26,6 +27,7 @@ class RawRequest:
     body: bytes
     query: str = ""
     received_at: Millis = 0
+    origin: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +120,7 @@ class Normalised:
     `known_only`: nobody is made of it; where the identifiers are unknown, it is about nobody.
     `order_ref`: the order whose profile is meant when no identifier is in the payload (refunds, edits).
     `merged_from`: identifiers of a second person who is now this one (customers/merge).
+    `contact`: the record id of who is meant at the destination whose source this is, where no identifier is known.
     `privacy`: the law's request about the person named by `identifiers`, or about everybody of this source.
     """
 
@@ -131,6 +134,7 @@ class Normalised:
     known_only: bool = False
     order_ref: str | None = None
     merged_from: tuple[Identifier, ...] = ()
+    contact: str | None = None
     privacy: PrivacyKind | None = None
     skipped: str | None = None
     """Why a delivery means nothing to us (`unknown_topic`, `stub`, ...): counted, kept raw."""

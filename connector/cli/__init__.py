@@ -54,5 +54,5 @@ for command in (approving.plan, approving.approve, approving.new_account):
 
 sources.source.add_command(trying.source_try)
 
-for command in (quality.source_quality, pasting.source_snippet, pasting.source_pixel):
+for command in (quality.source_quality, pasting.source_snippet, pasting.source_pixel, pasting.source_template):
     sources.source.add_command(command)

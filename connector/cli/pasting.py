@@ -1,4 +1,4 @@
-"""`source snippet` and `source pixel`: what to paste into the shop, so that its pages tell what visitors do."""
+"""`source snippet`, `pixel` and `template`: what to paste into the shop or into a sender, so that it tells."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -33,6 +33,23 @@ def source_pixel(name: str, data_dir: Path | None) -> None:
 
     with services_at(data_dir) as services:
         click.echo(pixel(_source(services, name), services.settings.public_url), nl=False)
+
+
+@click.command("template")
+@click.argument("name")
+@data_option
+def source_template(name: str, data_dir: Path | None) -> None:
+    """Print what to paste at a sender that has to be told: address, headers, body."""
+    from connector.ports import Pasted
+
+    with services_at(data_dir) as services:
+        config = _source(services, name)
+        kind, secrets = services.sources()[name]
+        if not isinstance(kind, Pasted):
+            raise ConnectorError(f"a source of kind {config.kind} needs no template; see docs/configuration.md")
+        if not secrets:
+            raise ConnectorError(f"the secrets of {name} cannot be read here; set what storecue.yaml names, and repeat")
+        click.echo(kind.paste(f"{services.settings.public_url}/webhooks/{config.kind}/{name}", secrets))
 
 
 def _source(services: "Services", name: str) -> "SourceConfig":

@@ -73,7 +73,7 @@ def configuration_from(document: Document, kinds: Kinds | None = None) -> Config
         raise document.invalid(problems)
     folder = document.folder
     sources = {name: _source(name, entry, folder) for name, entry in loaded["sources"].items()}
-    if problems := list(option_problems(sources)):
+    if problems := list(option_problems(sources, loaded["destinations"])):
         raise document.invalid(problems)
     return Configuration(
         store=store,

@@ -9,11 +9,12 @@ from connector.domain import Delivery, Normalised
 
 @dataclass(slots=True)
 class Meant:
-    """A delivery and what it means."""
+    """A delivery and what it means. `account`: the destination whose record ids it speaks of."""
 
     delivery: Delivery
     normalised: Normalised
     person: int | None = None
+    account: str | None = None
 
 
 @dataclass(slots=True)

@@ -11,7 +11,7 @@ from connector.inbox import deliveries
 from connector.pipeline.batch import Meant
 from connector.ports import Rec, Source
 from connector.quality.store import FAULTS, GOOD
-from connector.sources import readback
+from connector.sources import engagement, readback
 from connector.sources.noticed import noticing
 
 log = structlog.get_logger("pipeline")
@@ -33,19 +33,36 @@ def understand(
             counts[("dead_letters", error.reason)] += 1
             log.warning("delivery.unprocessable", delivery=delivery.id, topic=delivery.topic, reason=error.reason)
             continue
-        counts[(GOOD, record.source)] += 1
+        if not record.topic.startswith(deliveries.FETCHED):
+            counts[(GOOD, record.source)] += 1
         for fault in set(faults):
             counts[(FAULTS, f"{record.source}/{fault}")] += 1
         if normalised.skipped:
             counts[("skipped", f"{record.source}/{normalised.skipped}")] += 1
-        meant.append(Meant(delivery, normalised))
+        meant.append(Meant(delivery, normalised, account=_account(delivery, normalised, configuration)))
     return meant, letters, counts
 
 
 def _normalised(delivery: Delivery, configuration: Configuration, sources: Mapping[str, Source]) -> Normalised:
     if delivery.source.startswith(readback.SOURCE):
         return readback.normalise(delivery)
+    if delivery.source.startswith(engagement.SOURCE):
+        return engagement.normalise(delivery)
     config = configuration.sources.get(delivery.source)
     if config is None:
         raise UnprocessableEvent(f"there is no source {delivery.source!r} any more", reason="no_source")
     return sources[config.name].normalise(delivery, configuration.store)
+
+
+def _account(delivery: Delivery, normalised: Normalised, configuration: Configuration) -> str | None:
+    """The destination whose record ids a delivery speaks of: the one that it was asked for from, that its source names,
+    or the only one of the source's kind."""
+    if normalised.contact is None:
+        return None
+    if delivery.source.startswith(engagement.SOURCE):
+        return delivery.source.removeprefix(engagement.SOURCE)
+    config = configuration.sources[delivery.source]
+    if (named := config.options.get("destination")) is not None:
+        return str(named)
+    same = [one.name for one in configuration.destinations.values() if one.kind == config.kind]
+    return same[0] if len(same) == 1 else None

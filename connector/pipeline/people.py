@@ -16,6 +16,7 @@ from connector.profiles.duplicates import store as duplicates
 from connector.profiles.identity import Merge, People, Rules, Stored
 from connector.profiles.store import Person
 from connector.segments import store as segment_store
+from connector.sync import store as sync_store
 
 Pair = tuple[Merge, Person, Person]
 """A merge, and its winner and loser as they are stored."""
@@ -38,6 +39,7 @@ def identify(tx: Connection, meant: Sequence[Meant], batch: Batch, rules: Rules,
     source_of: dict[Identifier, str] = {}
     stored = _order_owners(tx, meant)
     by_order = dict(stored)
+    by_contact = _contact_owners(tx, meant)
     for one in meant:
         normalised, source = one.normalised, one.delivery.source
         unknown = normalised.known_only and not any(known_as in known for known_as in normalised.identifiers)
@@ -50,6 +52,8 @@ def identify(tx: Connection, meant: Sequence[Meant], batch: Batch, rules: Rules,
         )
         if person is None and normalised.order_ref is not None:
             person = by_order.get((source, normalised.order_ref))
+        if person is None and normalised.contact is not None:
+            person = by_contact.get((one.account, normalised.contact))
         one.person = person
         for identifier in normalised.identifiers:
             source_of.setdefault(identifier, source)
@@ -104,6 +108,19 @@ def _order_owners(tx: Connection, meant: Sequence[Meant]) -> dict[tuple[str, str
         (source, id_): person
         for source, ids in wanted.items()
         for id_, person in store.order_owners(tx, source, ids).items()
+    }
+
+
+def _contact_owners(tx: Connection, meant: Sequence[Meant]) -> dict[tuple[str | None, str], int]:
+    """(destination, record id) -> whose contact that is."""
+    wanted: dict[str, set[str]] = defaultdict(set)
+    for one in meant:
+        if one.account is not None and one.normalised.contact is not None:
+            wanted[one.account].add(one.normalised.contact)
+    return {
+        (destination, id_): person
+        for destination, ids in wanted.items()
+        for id_, person in sync_store.contact_owners(tx, destination, ids).items()
     }
 
 

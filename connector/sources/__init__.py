@@ -9,6 +9,9 @@ from connector.sources.adobe_commerce import AdobeCommerce
 from connector.sources.cloudevents import CloudEvents
 from connector.sources.ga4 import Ga4
 from connector.sources.generic import Generic
+from connector.sources.hubspot import HubSpot
+from connector.sources.klaviyo import Klaviyo
+from connector.sources.mailchimp import Mailchimp
 from connector.sources.mixpanel import Mixpanel
 from connector.sources.mparticle import MParticle
 from connector.sources.segment import RudderStack, Segment
@@ -23,6 +26,9 @@ SOURCES: dict[str, Source] = {
     "cloudevents": CloudEvents(),
     "ga4": Ga4(),
     "generic": Generic(),
+    "hubspot": HubSpot(),
+    "klaviyo": Klaviyo(),
+    "mailchimp": Mailchimp(),
     "mixpanel": Mixpanel(),
     "mparticle": MParticle(),
     "rudderstack": RudderStack(),

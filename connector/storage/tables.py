@@ -241,6 +241,13 @@ sync_state = Table(
         postgresql_where=text("pending = 1"),
     ),
     Index("sync_state_profile", "profile_id"),
+    Index(
+        "sync_state_remote",
+        "destination",
+        "remote_id",
+        sqlite_where=text("remote_id IS NOT NULL"),
+        postgresql_where=text("remote_id IS NOT NULL"),
+    ),
     sqlite_with_rowid=False,
 )
 

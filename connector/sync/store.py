@@ -72,6 +72,14 @@ def _waiting(row: Row, numbers: Mapping[str, int]) -> Row:
 
 
 def merge(tx: Connection, winner: int, loser: int, email: str | None, now: Millis) -> None:
+def contact_owners(connection: Connection, destination: str, remote_ids: Iterable[str]) -> dict[str, int]:
+    """Record id -> profile, of those of these contacts that are known."""
+    query = select(sync_state.c.remote_id, sync_state.c.profile_id).where(
+        sync_state.c.destination == destination, sync_state.c.remote_id.in_(sorted(remote_ids))
+    )
+    return {str(remote_id): person for remote_id, person in connection.execute(query)}
+
+
     """Move the loser's contacts. The winner, who is written to at `email` from now on, takes over a contact
     that it lacks and the one that has this address already; a contact of another address stays at the vendor as a
     person's old address, without tags."""

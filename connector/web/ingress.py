@@ -61,7 +61,8 @@ class Ingress:
             body = await self._body(headers, protocol)
             if ours or events:
                 now = self._receiver.now()
-                incoming = RawRequest(scope.method, path, headers, body, scope.query_string, now)
+                query, origin = scope.query_string, self._receiver.origin
+                incoming = RawRequest(scope.method, path, headers, body, query, now, origin)
                 answer = await (self._track(incoming) if events else self._receive(kind, name, incoming))
             else:
                 environ = wsgi.environ(scope, body)

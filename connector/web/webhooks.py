@@ -52,6 +52,7 @@ class Receiver:
         self._known: Mapping[str, tuple[Source, tuple[str, ...]]] | None = None
         self._looked_at = float("-inf")
         self._looking = threading.Lock()
+        self.origin: str = services.settings.public_url
 
     @property
     def log(self) -> EventLog:
@@ -255,6 +256,7 @@ def _received(kind: str, source: str) -> Response:
             body=request.get_data(),
             query=request.query_string.decode("latin-1"),
             received_at=receiver.now(),
+            origin=receiver.origin,
         )
         answer = receiver.receive(kind, source, incoming)
     except ConnectorError as error:

@@ -1,7 +1,7 @@
 """Recorded deliveries: one JSON file each, with what its source must make of it.
 
-{"why", "received_at", "secrets"?, "token"?, "query"?, "options"?, "headers", "body" (JSON) or "body_text" (the exact
-text), "claim", "normalised"}. The last two are lists where the request is not exactly one delivery.
+{"why", "received_at", "secrets"?, "token"?, "query"?, "origin"?, "options"?, "headers", "body" (JSON) or "body_text"
+(the exact text), "claim", "normalised"}. The last two are lists where the request is not exactly one delivery.
 
 `python tests/contracts/recordings.py FILE...` fills in `claim` and `normalised` of new recordings from the code, for
 you to read and correct: the file is the contract, not the code. `headers` are in lower case and hold the true signature
@@ -46,7 +46,8 @@ class Recording:
         document = self.document
         received_at = parse_instant(document["received_at"])
         path = f"/webhooks/{self.kind}/shop"
-        return RawRequest("POST", path, document["headers"], self.body, document.get("query", ""), received_at)
+        query, origin = document.get("query", ""), document.get("origin", "")
+        return RawRequest("POST", path, document["headers"], self.body, query, received_at, origin)
 
     @property
     def deliveries(self) -> list[Delivery]:
