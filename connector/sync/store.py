@@ -71,7 +71,6 @@ def _waiting(row: Row, numbers: Mapping[str, int]) -> Row:
     return {**row, "bulk": bulk, "held": numbers[row["destination"]] if bulk else 0}
 
 
-def merge(tx: Connection, winner: int, loser: int, email: str | None, now: Millis) -> None:
 def contact_owners(connection: Connection, destination: str, remote_ids: Iterable[str]) -> dict[str, int]:
     """Record id -> profile, of those of these contacts that are known."""
     query = select(sync_state.c.remote_id, sync_state.c.profile_id).where(
@@ -80,6 +79,7 @@ def contact_owners(connection: Connection, destination: str, remote_ids: Iterabl
     return {str(remote_id): person for remote_id, person in connection.execute(query)}
 
 
+def merge(tx: Connection, winner: int, loser: int, email: str | None, now: Millis) -> None:
     """Move the loser's contacts. The winner, who is written to at `email` from now on, takes over a contact
     that it lacks and the one that has this address already; a contact of another address stays at the vendor as a
     person's old address, without tags."""
