@@ -20,8 +20,6 @@ from connector.config.rules import rule_problems
 from connector.config.source_options import option_problems
 from connector.config.yaml_file import Document, escaped, nearest
 from connector.domain import (
-    ADMIN_SECRETS,
-    AdminConfig,
     BrowserConfig,
     Configuration,
     CreatePolicy,
