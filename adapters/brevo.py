@@ -181,6 +181,10 @@ class Brevo:
             self._attributes()
         return list(self._pool.map(find, wanted))
 
+    def unite(self, kept: str, gone: str) -> bool:
+        """False: Brevo has no call that merges contacts (2026-08)."""
+        return False
+
     def forget(self, email: str, remote_id: str | None = None) -> None:
         self._http.call("DELETE", _path(email), family="contacts", expect=(404,))
 

@@ -66,6 +66,10 @@ class Console:
         """Nobody: what was printed is not kept."""
         return [Held(want.key, "missing") for want in wanted]
 
+    def unite(self, kept: str, gone: str) -> bool:
+        """False: two lines stay two lines."""
+        return False
+
     def forget(self, email: str, remote_id: str | None = None) -> None:
         self._say("forget", email)
 

@@ -265,6 +265,12 @@ class Destination(Protocol):
         """What the vendor holds of these contacts, one Held each, in any order. Changes nothing; raises Transient or
         Unauthorized when not all of them could be read."""
 
+    def unite(self, kept: str, gone: str) -> bool:
+        """Make one contact of two, by record id: `kept` keeps its address and its values, `gone` becomes part of it,
+        for good. False when the vendor has no merge. True says that it is done or under way; `read` shows when it is
+        done, and under which record id. Nothing to do, because one of them is gone, is True as well. Raises
+        DeliveryError: a refusal is Rejected here."""
+
     def forget(self, email: str, remote_id: str | None = None) -> None:
         """Erase the person for good (the vendor's privacy deletion). Repeating it is harmless."""
 

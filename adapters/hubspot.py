@@ -213,6 +213,12 @@ class HubSpot:
     def read(self, wanted: Sequence[Wanted]) -> list[Held]:
         return self._reading.held(wanted, self._properties.defined()) if wanted else []
 
+    def unite(self, kept: str, gone: str) -> bool:
+        # The result has an id of its own, to which both lead; the address of `gone` becomes an additional one (2025).
+        body = {"primaryObjectId": kept, "objectIdToMerge": gone}
+        self._http.call("POST", f"{self._contacts}/merge", body=body, expect=(404,))
+        return True
+
     def forget(self, email: str, remote_id: str | None = None) -> None:
         path = f"{self._contacts}/gdpr-delete"
         if remote_id and self._http.call("POST", path, body={"objectId": remote_id}, expect=(404,)).status != 404:

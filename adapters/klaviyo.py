@@ -67,6 +67,7 @@ _WINDOWS = {
     "list-create": (*_M, Window(150, 86_400)),
     "list-profiles": _M,
     "deletion": _S,
+    "merge": _M,
 }
 
 
@@ -165,6 +166,13 @@ class Klaviyo:
         by_email = self._profiles("email", emails, shown, "subscriptions")
         there = [by_id.get(want.remote_id or "") or by_email.get(want.email.lower()) for want in wanted]
         return [held(want, profile, self._tags) for want, profile in zip(wanted, there, strict=True)]
+
+    def unite(self, kept: str, gone: str) -> bool:
+        source = {"profiles": {"data": [{"type": "profile", "id": gone}]}}
+        body = {"data": {"type": "profile-merge", "id": kept, "relationships": source}}
+        # Queued there: the source is still shown for a while, and gone in the end (revision 2026-07-15).
+        self._http.call("POST", "/api/profile-merge", body=body, family="merge", expect=(404,))
+        return True
 
     def forget(self, email: str, remote_id: str | None = None) -> None:
         self._imports.wait_for(email)

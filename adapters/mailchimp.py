@@ -180,6 +180,10 @@ class Mailchimp:
         there |= self._members_at([at[want.key] for want in lost])
         return [self._held(want, there.get(at[want.key]), holding) for want in wanted]
 
+    def unite(self, kept: str, gone: str) -> bool:
+        """False: Mailchimp has no call that merges members (2026-08)."""
+        return False
+
     def forget(self, email: str, remote_id: str | None = None) -> None:
         path = f"{self._path(email)}/actions/delete-permanent"
         job = self._batches.noted()

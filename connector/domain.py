@@ -184,6 +184,7 @@ class StoreInfo:
 # --- configuration: what storecue.yaml says, validated ----------------------------------------------------------------
 
 CreatePolicy = Literal["always", "consented", "never"]
+Duplicates = Literal["leave", "merge"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -235,6 +236,7 @@ class DestinationConfig:
     events: bool = False
     backfill: bool = False
     create_contacts: CreatePolicy = "always"
+    duplicates: Duplicates = "leave"
     options: Mapping[str, str] = field(default_factory=dict)
     verify: VerifyConfig | None = VerifyConfig()
 

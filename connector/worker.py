@@ -23,6 +23,7 @@ from connector.profiles.duplicates.search import DuplicateSearch
 from connector.quality.silence import SilenceAlarm
 from connector.segments import store as segment_store
 from connector.services import Services
+from connector.sync.duplicates import Duplicates
 from connector.sync.nightly import Nightly
 from connector.sync.push import Pusher
 from connector.sync.turn import Turn
@@ -205,6 +206,7 @@ class Worker:
             turn = Turn(self.services.settings.data_dir, config.name)
             eraser = Eraser(self.services.database, config.name)
             nightly = Nightly(self.services.database, config, configuration, self.services.log.append)
+            duplicates = Duplicates(self.services.database, config.name, self.services.log.append)
             pusher = Pusher(
                 self.services.database,
                 config,
@@ -212,6 +214,7 @@ class Worker:
                 self.services.connect,
                 turn,
                 first=eraser.step,
+                then=duplicates.step,
                 idle=nightly.step,
                 credentials=self.services.credentials,
             )

@@ -131,6 +131,7 @@ def _of_destination(destination: DestinationConfig) -> dict[str, Json]:
         "events": destination.events,
         "backfill": destination.backfill,
         "create_contacts": destination.create_contacts,
+        "duplicates": destination.duplicates,
         "options": dict(destination.options),
         "verify": destination.verify is not None and asdict(destination.verify),
     }

@@ -23,6 +23,7 @@ _DESTINATION_DEFAULTS: dict[str, Json] = {
     "lists": False,
     "events": False,
     "backfill": False,
+    "duplicates": "leave",
     "options": {},
     "verify": asdict(VerifyConfig()),
 }

@@ -24,6 +24,7 @@ from connector.domain import (
     Configuration,
     CreatePolicy,
     DestinationConfig,
+    Duplicates,
     FieldConfig,
     IdentityConfig,
     Json,
@@ -358,6 +359,7 @@ class _Destination(_Section):
     events = _Flag(load_default=False)
     backfill = _Flag(load_default=False)
     create_contacts = _Text(fault=_one_of(get_args(CreatePolicy)), load_default=None)
+    duplicates = _Text(fault=_one_of(get_args(Duplicates)), load_default="leave")
     options = _Named(_OptionText(), _ANY_NAME, "is not the name of an option")
     verify = _Verify(load_default=VerifyConfig)
 
@@ -552,6 +554,7 @@ def _destination(name: str, entry: Mapping[str, Any], kind: Takes, folder: Path 
         events=entry["events"],
         backfill=entry["backfill"],
         create_contacts=entry["create_contacts"] or creation_policy(kind),
+        duplicates=entry["duplicates"],
         options=entry["options"],
         verify=entry["verify"],
     )

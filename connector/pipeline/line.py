@@ -121,9 +121,10 @@ class Pipeline:
     def _move_contacts(self, tx: Connection, persons: Mapping[int, Person], batch: Batch, now: Millis) -> None:
         """The contacts of those who have become part of another."""
         with_contacts = sync_store.give_cues(tx, batch.merged)
+        uniting = {one.name for one in self.configuration.destinations.values() if one.duplicates == "merge"}
         for winner, loser in batch.merged:
             if loser in with_contacts:
-                sync_store.merge(tx, winner, loser, persons[winner].email, now)
+                sync_store.merge(tx, winner, loser, persons[winner].email, now, uniting)
 
     def unmerge(self, tx: Connection, merge: int, now: Millis) -> tuple[int, int]:
         """The two profiles that a merge had made one, each themselves again. No flow starts by it. Raises

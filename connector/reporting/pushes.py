@@ -10,7 +10,7 @@ from connector.reporting.filters import EQUAL, SINCE, UNTIL, conditions
 from connector.reporting.pages import Page, cut, decode
 from connector.storage.tables import push
 
-KINDS = ("change", "cue", "list")
+KINDS = ("change", "cue", "list", "merge")
 STATUSES = ("applied", "retry", "rejected", "skipped")
 
 

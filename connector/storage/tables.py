@@ -232,6 +232,8 @@ sync_state = Table(
     Column("attempts", Integer, nullable=False, server_default=text("0")),
     Column("bulk", Integer, nullable=False, server_default=text("0")),  # 1: pending by a decision about many
     Column("held", BigInteger, nullable=False, server_default=text("0")),  # its number (account.decisions), 0: may go
+    # Of somebody who is part of another: their contact is to be merged there (unite), or has been (united).
+    Column("duplicate", Text, nullable=False, server_default=""),
     Index(
         "sync_state_pending",
         "destination",
@@ -247,6 +249,15 @@ sync_state = Table(
         "remote_id",
         sqlite_where=text("remote_id IS NOT NULL"),
         postgresql_where=text("remote_id IS NOT NULL"),
+    ),
+    Index(
+        "sync_state_duplicate",
+        "destination",
+        "duplicate",
+        "pending",
+        "due_at",
+        sqlite_where=text("duplicate != ''"),
+        postgresql_where=text("duplicate != ''"),
     ),
     sqlite_with_rowid=False,
 )
@@ -284,7 +295,7 @@ push = Table(
     Column("id", BigId, primary_key=True),
     Column("destination", Text, nullable=False),
     Column("profile_id", BigInteger, nullable=False),
-    Column("kind", Text, nullable=False),  # change | cue | list
+    Column("kind", Text, nullable=False),  # change | cue | list | merge
     Column("at", BigInteger, nullable=False),
     Column("status", Text, nullable=False),  # applied | retry | rejected | skipped
     Column("reason", Text, nullable=False, server_default=""),

@@ -69,6 +69,17 @@ def unsure(pending: Pending) -> str:
     return orjson.dumps(state, option=orjson.OPT_SORT_KEYS).decode()
 
 
+def told_anew(pushed: str, desired: str, other: str | None) -> str:
+    """The pushed state of a contact into which the vendor has merged another one (`other`: its pushed state): what
+    stands there now nobody can say, so all of it is told once more."""
+    have, want, gone = (orjson.loads(text) if text else {} for text in (pushed, desired, other))
+    tags = {tag for state in (have, want, gone) for tag in state.get("tags", ())}
+    fields = {name for state in (have, want) for name in state.get("fields", ())}
+    unsure = {"tags": sorted(tags), "fields": sorted(fields)}
+    state = {**have, "first_name": None, "last_name": None, "tags": [], "fields": {}, "unsure": unsure}
+    return orjson.dumps(state, option=orjson.OPT_SORT_KEYS).decode()
+
+
 def is_noop(change: Change, pending: Pending) -> bool:
     """True when the states differ only in what steers creation (consent, policy) and the contact exists already."""
     return (

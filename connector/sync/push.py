@@ -64,13 +64,15 @@ class Pusher:
         turn: Turn,
         chance: Random | None = None,
         first: Callable[[Destination, Millis], int] | None = None,
+        then: Callable[[Destination, Millis], int] | None = None,
         idle: Callable[[Destination, Millis], None] | None = None,
         credentials: Callable[[DestinationConfig], Mapping[str, str]] = attrgetter("credentials"),
     ) -> None:
-        """`first` is called before anything is pushed in a round, and gives how many items it settled; `idle` when
-        there was nothing to push; `credentials` opens the configured references anew each time."""
+        """`first` is called before anything is pushed in a round, `then` after it, and each gives how many items it
+        settled; `idle` when there was nothing to push; `credentials` opens the configured references anew each time."""
         self.database = database
         self._first = first
+        self._then = then
         self._idle = idle
         self._turn = turn
         self.config = config
@@ -127,6 +129,7 @@ class Pusher:
                 return 0
             done = self._first(adapter, now) if self._first else 0
             done += self._push_contacts(adapter, now) + self._push_cues(adapter, now)
+            done += self._then(adapter, now) if self._then else 0
             if done:
                 self._answered(adapter.limits.batch, waited, now)
             elif self._idle:

@@ -79,10 +79,12 @@ def contact_owners(connection: Connection, destination: str, remote_ids: Iterabl
     return {str(remote_id): person for remote_id, person in connection.execute(query)}
 
 
-def merge(tx: Connection, winner: int, loser: int, email: str | None, now: Millis) -> None:
+def merge(
+    tx: Connection, winner: int, loser: int, email: str | None, now: Millis, uniting: Collection[str] = ()
+) -> None:
     """Move the loser's contacts. The winner, who is written to at `email` from now on, takes over a contact
     that it lacks and the one that has this address already; a contact of another address stays at the vendor as a
-    person's old address, without tags."""
+    person's old address, without tags, and at the destinations `uniting` is merged there in the end."""
     mine, theirs = _states(tx, winner), _states(tx, loser)
     for destination, row in theirs.items():
         own = mine.get(destination)
@@ -101,6 +103,7 @@ def merge(tx: Connection, winner: int, loser: int, email: str | None, now: Milli
                 old = own
                 _take_over(tx, own, row, now)
             left = {"pushed": old["pushed"], "remote_id": old["remote_id"], "desired": emptied(old["pushed"])}
+            left["duplicate"] = "unite" if destination in uniting else ""
             _set(tx, destination, loser, **left, pending=1, due_at=now, changed_at=now, attempts=0, bulk=0, held=0)
 
 
@@ -136,6 +139,8 @@ def move_address(tx: Connection, giver: int, taker: int, email: str, now: Millis
 
 def separate(tx: Connection, holder: int, loser: int, addresses: Collection[str]) -> None:
     """Give each of two people who were one the contact with their own address; `addresses` are the loser's."""
+    asked = (sync_state.c.profile_id == loser, sync_state.c.duplicate == "unite")
+    tx.execute(update(sync_state).where(*asked).values(duplicate=""))
     ours, theirs = _states(tx, holder), _states(tx, loser)
     for destination, row in ours.items():
         if _address(row["pushed"] or row["desired"]) not in addresses:
@@ -163,7 +168,8 @@ def _address(contact: str) -> str:
 def _take_over(tx: Connection, own: RowMapping, row: RowMapping, now: Millis) -> None:
     """Let a person go on with what the vendor has of another."""
     news = {"pushed": row["pushed"], "remote_id": row["remote_id"], "pending": int(row["pushed"] != own["desired"])}
-    _set(tx, own["destination"], own["profile_id"], **news, due_at=now, changed_at=now, attempts=0, bulk=0, held=0)
+    due = {"due_at": now, "changed_at": now, "attempts": 0, "bulk": 0, "held": 0, "duplicate": ""}
+    _set(tx, own["destination"], own["profile_id"], **news, **due)
 
 
 def _set(tx: Connection, destination: str, person: int, **values: Any) -> None:
@@ -191,6 +197,7 @@ _PENDING = (
         sync_state.c.pending == 1,
         sync_state.c.held == 0,
         sync_state.c.due_at <= bindparam("now_"),
+        sync_state.c.duplicate != "united",  # it must be looked for first
     )
     .order_by(sync_state.c.due_at)
     .limit(bindparam("limit_"))
@@ -267,6 +274,93 @@ def give_up(tx: Connection, destination: str, rows: Sequence[Row]) -> None:
     """Rows are {person, sent}: not tried again until something about the person changes."""
     if rows:
         tx.execute(_GIVE_UP, [{"destination_": destination, **row} for row in rows])
+
+
+# --- second contacts -------------------------------------------------------------------------------------------------
+
+
+class Duplicate(NamedTuple):
+    """A second contact: whose it was, the profile they are part of (None: two people again), whether it is to be merged
+    (`unite`) or has been (`united`), and the contact that is kept. Texts as in sync.desired."""
+
+    person: int
+    keeper: int | None
+    state: str
+    desired: str
+    pushed: str | None
+    remote_id: str | None
+    attempts: int
+    kept_desired: str | None
+    kept_pushed: str | None
+    kept_remote: str | None
+
+
+_kept = sync_state.alias("kept")
+_DUPLICATES = (
+    select(
+        sync_state.c.profile_id,
+        profile.c.merged_into,
+        sync_state.c.duplicate,
+        sync_state.c.desired,
+        sync_state.c.pushed,
+        sync_state.c.remote_id,
+        sync_state.c.attempts,
+        _kept.c.desired,
+        _kept.c.pushed,
+        _kept.c.remote_id,
+    )
+    .select_from(
+        sync_state.join(profile, profile.c.id == sync_state.c.profile_id).outerjoin(
+            _kept, (_kept.c.destination == sync_state.c.destination) & (_kept.c.profile_id == profile.c.merged_into)
+        )
+    )
+    .where(
+        sync_state.c.destination == bindparam("destination_"),
+        sync_state.c.duplicate == bindparam("state"),
+        sync_state.c.pending == bindparam("pending_"),
+        sync_state.c.held == 0,
+        sync_state.c.due_at <= bindparam("now_"),
+    )
+    .limit(bindparam("limit_"))
+)
+
+
+def duplicates(connection: Connection, destination: str, now: Millis, limit: int) -> list[Duplicate]:
+    """Second contacts of which something is to be done: those without tags by now that are to be merged, and those that
+    were merged and are wanted again."""
+    here = {"destination_": destination, "now_": now, "limit_": limit}
+    waiting = (("unite", 0), ("united", 1))
+    return [
+        Duplicate._make(row)
+        for state, pending in waiting
+        for row in connection.execute(_DUPLICATES, {**here, "state": state, "pending_": pending})
+    ]
+
+
+def look_again(tx: Connection, destination: str, person: int, due: Millis) -> None:
+    """The vendor was asked to merge this contact; whether it has is looked at when it is due."""
+    _set(tx, destination, person, attempts=sync_state.c.attempts + 1, due_at=due)
+
+
+def settle_duplicate(tx: Connection, destination: str, one: Duplicate, state: str) -> bool:
+    """Write down what became of a second contact: `united` with the other one, or nothing; False when it is another
+    matter by now."""
+    same = tx.execute(select(profile.c.merged_into).where(profile.c.id == one.person)).scalar() == one.keeper
+    row = _states(tx, one.person).get(destination)
+    if not same or row is None or row["duplicate"] != one.state:
+        return False
+    gone = {"pushed": None, "remote_id": None, "pending": 0} if state == "united" else {}
+    _set(tx, destination, one.person, duplicate=state, attempts=0, **gone)
+    return True
+
+
+def tell_anew(tx: Connection, destination: str, one: Duplicate, pushed: str, remote: str | None, now: Millis) -> None:
+    """The contact that is kept, under its record id of now, is told once more (`pushed`: see plan.told_anew), unless
+    it was pushed meanwhile."""
+    here = (sync_state.c.destination == destination, sync_state.c.profile_id == one.keeper)
+    kept = {"remote_id": func.coalesce(remote, sync_state.c.remote_id), "pushed": pushed}
+    due = {"pending": 1, "due_at": now, "attempts": 0}
+    tx.execute(update(sync_state).where(*here, sync_state.c.pushed == one.kept_pushed).values(**kept, **due))
 
 
 # --- read back -------------------------------------------------------------------------------------------------------
@@ -538,7 +632,7 @@ def keep_login(tx: Connection, destination: str, now: Millis, id_: str, name: st
 def start_new_account(tx: Connection, destination: str, now: Millis) -> None:
     """What was pushed says nothing any more: whatever account the credentials open is told everything anew, once the
     guard has let it go."""
-    forgotten = {"pushed": None, "remote_id": None, "pending": 1, "due_at": now, "attempts": 0}
+    forgotten = {"pushed": None, "remote_id": None, "pending": 1, "due_at": now, "attempts": 0, "duplicate": ""}
     held = {"bulk": 1, "held": decide_for_many(tx, destination, now)}
     tx.execute(update(sync_state).where(sync_state.c.destination == destination).values(**forgotten, **held))
     tx.execute(delete(vendor_list).where(vendor_list.c.destination == destination))

@@ -241,7 +241,7 @@ def test_every_vendor_has_an_account_and_recordings() -> None:
 
 
 @pytest.mark.parametrize(
-    "method", ["check_login", "apply", "send", "provision", "ensure_list", "update_list", "read", "forget"]
+    "method", ["check_login", "apply", "send", "provision", "ensure_list", "update_list", "read", "unite", "forget"]
 )
 def test_every_method_of_the_port_is_recorded(method: str) -> None:
     recorded = {path.parent.name for path in RECORDINGS if json.loads(path.read_text())["call"]["method"] == method}

@@ -115,6 +115,7 @@ class FakeHubSpot(FakeVendor):
             route("POST", f"{contacts}/batch/upsert", self._batch_upsert, REQUESTS["batch_upsert"]),
             route("POST", f"{contacts}/batch/read", self._batch_read, REQUESTS["batch_read"]),
             route("POST", f"{contacts}/search", self._search, REQUESTS["search"]),
+            route("POST", f"{contacts}/merge", self._merge, REQUESTS["merge"]),
             route("POST", f"{contacts}/gdpr-delete", self._gdpr_delete, REQUESTS["gdpr_delete"]),
             route("GET", f"{contacts}/{{id}}", self._read_contact),
             route("PATCH", f"{contacts}/{{id}}", self._update, REQUESTS["update"]),
@@ -261,7 +262,13 @@ class FakeHubSpot(FakeVendor):
         """Somebody merges the first contact into the second: the result has a new id, to which both old ones lead, and
         the first address becomes an additional one."""
         with self.lock:
-            gone, kept = (self._contacts.pop(self._unique["email"][name.lower()]) for name in (email, into))
+            self._unite(self._somebody(into), self._somebody(email))
+
+    def _unite(self, kept: _Contact, gone: _Contact) -> _Contact:
+        """A contact made of two. It keeps the first address, and whether that one was opted out of (consent belongs to
+        an address there)."""
+        with self.lock:
+            del self._contacts[kept.id], self._contacts[gone.id]
             now = self.clock.time()
             result = _Contact(str(next(self._numbers)), now, now, gone.properties | kept.properties)
             self._contacts[result.id] = result
@@ -274,6 +281,13 @@ class FakeHubSpot(FakeVendor):
             others = {address for address, owner in self._unique["email"].items() if owner == result.id}
             result.properties["hs_merged_object_ids"] = ";".join(sorted(before, key=int))
             result.properties["hs_additional_emails"] = ";".join(sorted(others - {kept.properties["email"]}))
+            for id_ in SUBSCRIPTIONS:
+                if (kept.id, id_) in self._consent:
+                    self._consent[result.id, id_] = self._consent[kept.id, id_]
+            for name in [name for name in gone.properties if name.startswith("hs_email_optout")]:
+                if name not in kept.properties:
+                    result.properties.pop(name, None)
+            return result
 
     # --- login, limits, errors ----------------------------------------------------------------------------------------
 
@@ -486,6 +500,15 @@ class FakeHubSpot(FakeVendor):
             for value in [value for value, owner in owners.items() if owner == contact.id]:
                 del owners[value]
         self._lists.drop(contact.id)
+
+    def _merge(self, request: Request, _: Mapping[str, str]) -> Response:
+        body = request.json
+        kept, gone = (self._held(body[name], None) for name in ("primaryObjectId", "objectIdToMerge"))
+        if kept is None or gone is None:
+            self._refuse(404, "Object not found")
+        if kept is gone:
+            self._refuse(400, "Cannot merge a contact with itself.")
+        return Response(200, self._shown(self._unite(kept, gone)))
 
     def _gdpr_delete(self, request: Request, _: Mapping[str, str]) -> Response:
         body = request.json

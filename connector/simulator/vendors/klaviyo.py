@@ -127,6 +127,7 @@ class FakeKlaviyo(FakeVendor):
         self._by: dict[str, dict[str, str]] = {name: {} for name in _IDENTIFIERS}
         self._lists: dict[str, dict[str, Any]] = {}
         self._jobs: dict[str, _Job] = {}
+        self._merges: list[tuple[float, str, str]] = []  # due, kept, gone
         self._events: dict[tuple[str, str, str], dict[str, Any]] = {}
         self._windows: dict[str, tuple[FixedWindow, ...]] = {}
         self._additional = tuple(map(FixedWindow, ADDITIONAL, _WINDOWS))
@@ -153,6 +154,7 @@ class FakeKlaviyo(FakeVendor):
             ),
             route("POST", "/api/events", self._event, REQUESTS["event"], XL),
             route("POST", "/api/event-bulk-create-jobs", self._bulk_events, REQUESTS["event_bulk"], M),
+            route("POST", "/api/profile-merge", self._merge, REQUESTS["merge"], M),
             route("POST", "/api/data-privacy-deletion-jobs", self._forget, REQUESTS["deletion"], DELETION),
         )
 
@@ -198,12 +200,21 @@ class FakeKlaviyo(FakeVendor):
     def merge(self, email: str, into: str) -> None:
         """Somebody merges the first profile into the second: the first one's id is gone."""
         with self.lock:
-            source = self._profiles.pop(self._by["email"].pop(email.lower()))
-            kept = self._profiles[self._by["email"][into.lower()]]
-            kept.properties = source.properties | kept.properties
-            for name in ("external_id", "phone_number"):
-                if value := source.attributes.get(name):
-                    self._by[name].pop(value, None)
+            self._unite(self._by["email"][into.lower()], self._by["email"][email.lower()])
+
+    def _unite(self, kept_id: str, gone_id: str) -> None:
+        """Make the second profile part of the first, with its events; where both say something the first one's counts,
+        of consent as well."""
+        if kept_id not in self._profiles or gone_id not in self._profiles or kept_id == gone_id:
+            return
+        gone, kept = self._profiles.pop(gone_id), self._profiles[kept_id]
+        kept.properties = gone.properties | kept.properties
+        for name in _IDENTIFIERS:
+            if value := gone.attributes.get(name):
+                self._by[name].pop(value, None)
+        for event in self._events.values():
+            if event["profile_id"] == gone_id:
+                event["profile_id"] = kept_id
 
     # --- login, limits, errors ----------------------------------------------------------------------------------------
 
@@ -384,6 +395,7 @@ class FakeKlaviyo(FakeVendor):
         }
 
     def _read_profiles(self, request: Request, _: Mapping[str, str]) -> Response:
+        self._run_due_jobs()
         held = list(self._profiles.values())
         if "filter" in request.query:
             name, values = self._filter(request, "profile")
@@ -397,6 +409,17 @@ class FakeKlaviyo(FakeVendor):
         if profile is None:
             return self.failure(404, f"A profile with id {parts['id']} does not exist.")
         return self._answer(200, {"data": _sparse(self._shown(profile), request)})
+
+    def _merge(self, request: Request, _: Mapping[str, str]) -> Response:
+        data = request.json["data"]
+        [source] = data["relationships"]["profiles"]["data"]
+        for id_ in (data["id"], source["id"]):
+            if id_ not in self._profiles:
+                self._refuse(404, f"A profile with id {id_} does not exist.")
+        if data["id"] == source["id"]:
+            self._refuse(400, "A profile cannot be merged with itself.")
+        self._merges.append((self.clock.time() + self.job_seconds, data["id"], source["id"]))
+        return self._answer(201, {"data": {"type": "profile", "id": data["id"]}})
 
     def _forget(self, request: Request, _: Mapping[str, str]) -> Response:
         data = request.json["data"]["attributes"]["profile"]["data"]
@@ -447,6 +470,9 @@ class FakeKlaviyo(FakeVendor):
 
     def _run_due_jobs(self) -> None:
         now = self.clock.time()
+        for due, kept, gone in [merge for merge in self._merges if merge[0] <= now]:
+            self._merges.remove((due, kept, gone))
+            self._unite(kept, gone)
         for job in self._jobs.values():
             if job.applied or job.due > now:
                 continue

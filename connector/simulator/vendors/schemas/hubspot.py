@@ -137,6 +137,7 @@ REQUESTS = compiled(
                 "query": TEXT,
             }
         ),
+        "merge": closed({"primaryObjectId": TEXT, "objectIdToMerge": TEXT}, "primaryObjectId", "objectIdToMerge"),
         "gdpr_delete": closed({"objectId": TEXT, "idProperty": TEXT}, "objectId"),
         "group": closed({"name": NAME, "label": TEXT, "displayOrder": {"type": "integer"}}, "name", "label"),
         "property": NEW_PROPERTY,

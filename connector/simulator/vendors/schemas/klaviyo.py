@@ -130,6 +130,20 @@ REQUESTS = compiled(
                 ),
             )
         ),
+        "merge": document(
+            closed(
+                {
+                    "type": {"const": "profile-merge"},
+                    "id": TEXT,
+                    "relationships": closed(
+                        {"profiles": document(array(reference("profile"), minItems=1, maxItems=1))}, "profiles"
+                    ),
+                },
+                "type",
+                "id",
+                "relationships",
+            )
+        ),
         "deletion": document(
             resource(
                 "data-privacy-deletion-job",
