@@ -23,6 +23,7 @@ from connector.ports import Rec, Source
 from connector.segments.evaluate import RuleSet
 from connector.sources import SOURCES, configured
 from connector.storage.database import Database
+from connector.storage.in_use import share
 from connector.storage.migrations import migrate
 from connector.storage.tables import dead_letter, delivery
 from connector.sync import store as sync_store
@@ -45,6 +46,7 @@ class Services:
                 f"the data directory {settings.data_dir} cannot be made ({error.strerror}); give the user that runs "
                 "StoreCue the right to, or name another with --data or STORECUE_DATA"
             ) from error
+        self._in_use = share(settings.data_dir)
         self.database = Database(settings.database_url)
         self.inbox = Database(settings.inbox_url)
         try:
@@ -66,6 +68,7 @@ class Services:
         self.log.close()
         self.inbox.close()
         self.database.close()
+        self._in_use.give_back()
 
     # --- configuration -----------------------------------------------------------------------------------------------
 

@@ -5,6 +5,7 @@ import click
 from connector.cli import (
     approving,
     configuration,
+    database,
     destinations,
     keys,
     merges,
@@ -44,6 +45,7 @@ for command in (
     privacy.privacy,
     keys.token,
     keys.key,
+    database.db,
     replaying.dead_letters,
     replaying.replay,
 ):
