@@ -14,7 +14,15 @@ from connector.ports import New, Rec
 from connector.storage.tables import dead_letter, seen
 
 REPLAY = "storecue-replay"
-"""Header of a delivery that was put in line again: `quiet` must not fire triggers, `loud` may."""
+"""Header of a delivery that was put in line again: `quiet` must not fire triggers, `loud` may, `history` never may."""
+
+HISTORY = "history"
+"""Its value for what was fetched of a source's past: it stays so whenever it is put in line again."""
+
+QUIET = ("quiet", HISTORY)
+
+FETCHED = "backfill/"
+"""How the topic begins of what we have asked for: it is no sign that the source still sends."""
 
 _SEEN = select(seen.c.delivery_id).where(
     seen.c.source == bindparam("source_"), seen.c.delivery_id.in_(bindparam("ids", expanding=True))
@@ -83,7 +91,9 @@ def add_dead_letters(tx: Connection, letters: Iterable[tuple[Rec, ConnectorError
 
 def again(record: Rec, *, fire: bool, attempt: str, body: bytes | None = None) -> New:
     """The delivery as a new one for the log. `attempt` makes its id new: it was seen before."""
-    headers = orjson.loads(record.headers) | {REPLAY: "loud" if fire else "quiet"}
+    headers = orjson.loads(record.headers)
+    if headers.get(REPLAY) != HISTORY:
+        headers[REPLAY] = "loud" if fire else "quiet"
     return New(
         key=record.key,
         source=record.source,
