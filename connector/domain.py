@@ -211,6 +211,23 @@ class SourceConfig:
     options: Mapping[str, Json] = field(default_factory=dict)
 
 
+Published = Literal["events", "memberships"]
+
+
+@dataclass(frozen=True, slots=True)
+class StreamConfig:
+    """A configured stream: the topic of a broker. It is read `into` a source, or what is in `publish` is written to it.
+    `credentials` hold references as in SourceConfig; `options` are its kind's own."""
+
+    name: str
+    kind: str
+    topic: str
+    into: str | None = None
+    publish: tuple[Published, ...] = ()
+    credentials: Mapping[str, str] = field(default_factory=dict)
+    options: Mapping[str, str] = field(default_factory=dict)
+
+
 @dataclass(frozen=True, slots=True)
 class VerifyConfig:
     """How a destination is read back at night: how many contacts, and whether what differs is put right."""
@@ -290,6 +307,7 @@ class Configuration:
     identity: IdentityConfig = field(default_factory=IdentityConfig)
     sources: Mapping[str, SourceConfig] = field(default_factory=dict)
     destinations: Mapping[str, DestinationConfig] = field(default_factory=dict)
+    streams: Mapping[str, StreamConfig] = field(default_factory=dict)
     fields: Mapping[str, FieldConfig] = field(default_factory=dict)
     segments: Mapping[str, SegmentConfig] = field(default_factory=dict)
 

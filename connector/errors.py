@@ -75,6 +75,12 @@ class NotDurable(ConnectorError):
         self.retry_after = retry_after
 
 
+class StreamUnavailable(ConnectorError):
+    """Whoever runs the broker, or the network to it, must act: a stream cannot be read or written now. Tried again."""
+
+    reason = "unreachable"
+
+
 class Fenced(ConnectorError):
     """Another worker has moved this partition on: roll back and look again."""
 

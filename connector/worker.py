@@ -23,6 +23,7 @@ from connector.profiles.duplicates.search import DuplicateSearch
 from connector.quality.silence import SilenceAlarm
 from connector.segments import store as segment_store
 from connector.services import Services
+from connector.streaming import Streaming
 from connector.sync.duplicates import Duplicates
 from connector.sync.nightly import Nightly
 from connector.sync.push import Pusher
@@ -56,6 +57,7 @@ class Worker:
         self.duplicates = DuplicateSearch(services.database)
         self.alarm = SilenceAlarm(services.database)
         self.privacy = PrivacyWork(services.database, services.inbox)
+        self.streaming = Streaming(services, now, threads=push)
         self.pipeline: Pipeline
 
     # --- the loop ----------------------------------------------------------------------------------------------------
@@ -105,6 +107,7 @@ class Worker:
 
     def close(self) -> None:
         """Stop the senders and wait for their calls under way."""
+        self.streaming.close()
         for pusher, stop, _ in self._pushers.values():
             stop.set()
             pusher.wake.set()
@@ -197,6 +200,7 @@ class Worker:
         self.jobs.plan(self.pipeline, self.now())
         self._version = configuration.version
         self._start_pushers()
+        self.streaming.configure(configuration)
         log.info("worker.configured", version=configuration.version, segments=len(configuration.segments))
 
     def _start_pushers(self) -> None:

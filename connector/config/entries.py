@@ -15,10 +15,11 @@ from connector.domain import (
     SegmentConfig,
     SourceConfig,
     StoreInfo,
+    StreamConfig,
     VerifyConfig,
 )
 
-KINDS = ("store", "identity", "source", "destination", "field", "segment")
+KINDS = ("store", "identity", "source", "destination", "stream", "field", "segment")
 """In the order in which they refer to nothing that comes later, but for segments, which destinations name."""
 
 STORE = "store"
@@ -48,6 +49,8 @@ def entries_of(configuration: Configuration) -> Iterator[Entry]:
         yield Entry("source", source.name, _of_source(source))
     for destination in configuration.destinations.values():
         yield Entry("destination", destination.name, _of_destination(destination))
+    for stream in configuration.streams.values():
+        yield Entry("stream", stream.name, _of_stream(stream))
     for one in configuration.fields.values():
         shown = None if one.destinations is None else list(one.destinations)
         told = {"from": one.source, "type": one.type, "label": one.label, "destinations": shown}
@@ -67,6 +70,7 @@ def configuration_of(entries: Iterable[Entry], version: int) -> Configuration:
         identity=found["identity"].get(IDENTITY, IdentityConfig()),
         sources=found["source"],
         destinations=found["destination"],
+        streams=found["stream"],
         fields=found["field"],
         segments=found["segment"],
     )
@@ -146,6 +150,17 @@ def _destination(name: str, definition: Mapping[str, Json]) -> DestinationConfig
     return DestinationConfig(name=name, **{**definition, **typed})
 
 
+def _of_stream(stream: StreamConfig) -> dict[str, Json]:
+    return {
+        "kind": stream.kind,
+        "topic": stream.topic,
+        "into": stream.into,
+        "publish": list(stream.publish),
+        "credentials": dict(stream.credentials),
+        "options": dict(stream.options),
+    }
+
+
 def _field(name: str, definition: Mapping[str, Any]) -> FieldConfig:
     shown = definition["destinations"]
     given = (definition["from"], definition["type"], definition["label"])
@@ -157,6 +172,7 @@ _BUILD: dict[str, Callable[[str, Mapping[str, Any]], object]] = {
     "identity": _identity,
     "source": _source,
     "destination": _destination,
+    "stream": lambda name, definition: StreamConfig(name, **{**definition, "publish": tuple(definition["publish"])}),
     "field": _field,
     "segment": lambda name, definition: SegmentConfig(name, definition["name"], definition["when"]),
 }

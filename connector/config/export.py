@@ -12,7 +12,13 @@ from connector.config.kinds import Kinds, creation_policy, known_kinds
 from connector.config.yaml_file import IMPLICIT_TYPES
 from connector.domain import Configuration, Json, VerifyConfig
 
-_SECTIONS = {"source": "sources", "destination": "destinations", "field": "fields", "segment": "segments"}
+_SECTIONS = {
+    "source": "sources",
+    "destination": "destinations",
+    "stream": "streams",
+    "field": "fields",
+    "segment": "segments",
+}
 _DESTINATION_DEFAULTS: dict[str, Json] = {
     "credentials": {},
     "list_id": None,
@@ -50,6 +56,8 @@ def _defaults(kind: str, name: str, definition: Mapping[str, Json], kinds: Kinds
         return _DESTINATION_DEFAULTS | ({"create_contacts": creation_policy(known)} if known else {})
     if kind == "source":
         return {"browser": None, "shop": None, "silent_after": None, "options": {}}
+    if kind == "stream":
+        return {"into": None, "publish": [], "credentials": {}, "options": {}}
     if kind == "field":
         guessed = {"type": field_types.type_of(definition["from"]), "label": field_types.label_of(name)}
         return {**guessed, "destinations": None}

@@ -18,6 +18,7 @@ from connector.config.currencies import CURRENCIES
 from connector.config.kinds import Kinds, creation_policy, known_kinds
 from connector.config.rules import rule_problems
 from connector.config.source_options import option_problems
+from connector.config.stream_options import stream_problems
 from connector.config.yaml_file import Document, escaped, nearest
 from connector.domain import (
     BrowserConfig,
@@ -28,9 +29,11 @@ from connector.domain import (
     FieldConfig,
     IdentityConfig,
     Json,
+    Published,
     SegmentConfig,
     SourceConfig,
     StoreInfo,
+    StreamConfig,
     VerifyConfig,
 )
 from connector.sources.segment_api import SegmentApi
@@ -67,6 +70,7 @@ def configuration_from(document: Document, kinds: Kinds | None = None) -> Config
         *_path_problems(loaded, document.folder),
         *_source_problems(loaded["sources"], kinds),
         *_destination_problems(loaded["destinations"], kinds, list(segments)),
+        *stream_problems(loaded["streams"], loaded["sources"]),
         *_field_problems(loaded["field_entries"], list(loaded["destinations"])),
         *rule_problems(segments, store),
     ]
@@ -84,6 +88,7 @@ def configuration_from(document: Document, kinds: Kinds | None = None) -> Config
             name: _destination(name, entry, kinds.destinations[entry["kind"]], folder)
             for name, entry in loaded["destinations"].items()
         },
+        streams={name: _stream(name, entry, folder) for name, entry in loaded["streams"].items()},
         fields={name: _field(name, entry) for name, entry in loaded["field_entries"].items()},
         segments=segments,
     )
@@ -364,6 +369,15 @@ class _Destination(_Section):
     verify = _Verify(load_default=VerifyConfig)
 
 
+class _Stream(_Section):
+    kind = _Text(required=True)
+    topic = _Text(required=True)
+    into = _Text(load_default=None)
+    publish = _Texts(_Text(fault=_one_of(get_args(Published))), at_least=1, load_default=list)
+    credentials = _Named(_secret(), _ANY_NAME, "is not the name of a credential")
+    options = _Named(_OptionText(), _ANY_NAME, "is not the name of an option")
+
+
 class _Field(_Section):
     source = _Text(data_key="from", required=True, fault=field_types.fault_of)
     type = _Text(fault=_one_of(field_types.FIELD_TYPES), load_default=None)
@@ -411,6 +425,7 @@ class _File(_Section):
     identity = fields.Nested(_Identity, load_default=dict)
     sources = _Named(_Source(), _SLUG, _SLUG_RULE)
     destinations = _Named(_Destination(), _SLUG, _SLUG_RULE)
+    streams = _Named(_Stream(), _SLUG, _SLUG_RULE)
     field_entries = _Named(_Field(), _FIELD_NAME, _FIELD_RULE, data_key="fields")
     segments = _Named(_Segment(), _SLUG, _SLUG_RULE)
 
@@ -435,6 +450,7 @@ def _path_problems(loaded: Mapping[str, Any], folder: Path | None) -> _Found:
             (f"/destinations/{name}/credentials", entry["credentials"])
             for name, entry in loaded["destinations"].items()
         ),
+        *((f"/streams/{name}/credentials", entry["credentials"]) for name, entry in loaded["streams"].items()),
     ]
     for pointer, found in places:
         for key, secret in found.items() if isinstance(found, Mapping) else enumerate(found):
@@ -557,6 +573,13 @@ def _destination(name: str, entry: Mapping[str, Any], kind: Takes, folder: Path 
         duplicates=entry["duplicates"],
         options=entry["options"],
         verify=entry["verify"],
+    )
+
+
+def _stream(name: str, entry: Mapping[str, Any], folder: Path | None) -> StreamConfig:
+    credentials = {key: _located(secret, folder) for key, secret in entry["credentials"].items()}
+    return StreamConfig(
+        name, entry["kind"], entry["topic"], entry["into"], tuple(entry["publish"]), credentials, entry["options"]
     )
 
 

@@ -16,6 +16,9 @@ def secrets_of(configuration: Configuration) -> Iterator[tuple[str, str]]:
     for destination in configuration.destinations.values():
         for name, secret in destination.credentials.items():
             yield f"/destinations/{destination.name}/credentials/{name}", secret
+    for stream in configuration.streams.values():
+        for name, secret in stream.credentials.items():
+            yield f"/streams/{stream.name}/credentials/{name}", secret
 
 
 def with_secrets(configuration: Configuration, change: Callable[[str, str], str]) -> Configuration:
@@ -38,6 +41,13 @@ def with_secrets(configuration: Configuration, change: Callable[[str, str], str]
                 },
             )
             for name, destination in configuration.destinations.items()
+        },
+        streams={
+            name: replace(
+                stream,
+                credentials={key: changed[f"/streams/{name}/credentials/{key}"] for key in stream.credentials},
+            )
+            for name, stream in configuration.streams.items()
         },
     )
 

@@ -19,8 +19,8 @@ from connector.profiles import store
 log = structlog.get_logger("pipeline")
 
 
-def store_events(tx: Connection, meant: Sequence[Meant], batch: Batch, zone: ZoneInfo) -> None:
-    """Store the events of those who are known; `zone` is the store's, for the day on which it happened."""
+def event_rows(meant: Sequence[Meant], batch: Batch, zone: ZoneInfo) -> list[dict[str, Any]]:
+    """The events of those who are known, as rows to store; `zone` is the store's, for the day on which it happened."""
     rows = []
     for one in meant:
         if one.person is None:
@@ -30,7 +30,7 @@ def store_events(tx: Connection, meant: Sequence[Meant], batch: Batch, zone: Zon
             if event.name == "Product Viewed":
                 batch.parts["views"].add(one.person)
             log.debug("event.stored", delivery=one.delivery.id, event_id=event.id, profile=one.person)
-    store.add_events(tx, rows)
+    return rows
 
 
 def give_orders(tx: Connection, batch: Batch) -> None:
@@ -45,9 +45,9 @@ def give_orders(tx: Connection, batch: Batch) -> None:
                 store.give_events(tx, source, id_, person, owner)
 
 
-def place_waiting(tx: Connection, meant: Sequence[Meant], zone: ZoneInfo, now: Millis) -> None:
-    """Events that had waited for an order which says only now whose it is: a refund or an edit names its order
-    alone, and may come before it. Events that still have nobody are put among those that wait."""
+def place_waiting(tx: Connection, meant: Sequence[Meant], zone: ZoneInfo, now: Millis) -> list[dict[str, Any]]:
+    """The events, as rows to store, that had waited for an order which says only now whose it is: a refund or an edit
+    names its order alone, and may come before it. Events that still have nobody are put among those that wait."""
     buyers: dict[str, dict[str, int]] = defaultdict(dict)
     nobodys: dict[str, dict[str, list[dict[str, Any]]]] = defaultdict(lambda: defaultdict(list))
     for one in meant:
@@ -69,7 +69,7 @@ def place_waiting(tx: Connection, meant: Sequence[Meant], zone: ZoneInfo, now: M
             left[order] = list({event["id"]: event for event in (*events, *known.get(order, ()))}.values())
         if left:
             store.keep_waiting(tx, source, left, now)
-    store.add_events(tx, rows)
+    return rows
 
 
 def _event_row(person: int, source: str, event: Event, zone: ZoneInfo) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import groupby
+from typing import Any
 from zoneinfo import ZoneInfo
 
 from sqlalchemy import Connection
@@ -14,7 +15,7 @@ from connector.pipeline.batch import Batch, Meant
 from connector.pipeline.consent import apply_consent
 from connector.pipeline.decisions import Decisions
 from connector.pipeline.erased import without_erased
-from connector.pipeline.events import give_orders, place_waiting, store_events
+from connector.pipeline.events import event_rows, give_orders, place_waiting
 from connector.pipeline.meaning import understand
 from connector.pipeline.people import identify, load, unite
 from connector.pipeline.things import store_things
@@ -28,8 +29,10 @@ from connector.profiles.store import Person
 from connector.quality.drift import ShapeWatch
 from connector.segments import store as segment_store
 from connector.segments.evaluate import RuleSet
+from connector.segments.refill import BECAUSE
 from connector.sources import configured
 from connector.storage import counters
+from connector.streams.outbox import Outbox
 from connector.sync import store as sync_store
 
 
@@ -51,6 +54,7 @@ class Pipeline:
         self._rules = Rules(configuration.identity)
         self._shapes = ShapeWatch()
         self._decisions = Decisions(configuration, ruleset)
+        self._outbox = Outbox(configuration.streams)
 
     def handle(self, tx: Connection, records: Sequence[Rec], now: Millis) -> None:
         """Work off records of the log: all effects, in the caller's transaction. A record that cannot be understood
@@ -73,9 +77,9 @@ class Pipeline:
         counters.add(tx, {("identity", reason): count for reason, count in people.refused.items()}, now)
         persons = load(tx, people, batch, now)
         store_things(tx, meant, batch, shop)
-        store_events(tx, meant, batch, self._zone)
+        self._add_events(tx, event_rows(meant, batch, self._zone), now)
         give_orders(tx, batch)
-        place_waiting(tx, meant, self._zone, now)
+        self._add_events(tx, place_waiting(tx, meant, self._zone, now), now)
         apply_consent(meant, persons, batch, now)
         compute_traits(tx, persons, batch, shop, now)
         store.save(tx, persons.values(), now)
@@ -83,14 +87,14 @@ class Pipeline:
         for email, giver, taker in batch.moved:
             sync_store.move_address(tx, giver, taker, email, now)
         self._decisions.decide(tx, persons, batch, self.filling, now)
-        store.add_changes(tx, batch.changes)
+        self._add_changes(tx, batch, now)
 
     def tick(self, tx: Connection, people: Iterable[int], now: Millis) -> None:
         """Time as an event: decide anew for people whose windows have lapsed."""
         persons = store.load(tx, people)
         batch = Batch(loud=set(persons))
         self._decisions.decide(tx, persons, batch, self.filling, now)
-        store.add_changes(tx, batch.changes)
+        self._add_changes(tx, batch, now)
 
     def recompute(self, tx: Connection, people: Iterable[int], now: Millis) -> None:
         """Compute and decide anew for people whose history was changed from outside the line; no cues."""
@@ -101,7 +105,7 @@ class Pipeline:
         compute_traits(tx, persons, batch, self.configuration.store, now)
         store.save(tx, persons.values(), now)
         self._decisions.decide(tx, persons, batch, self.filling, now)
-        store.add_changes(tx, batch.changes)
+        self._add_changes(tx, batch, now)
 
     def merge(self, tx: Connection, left: int, right: int, because: str, now: Millis) -> int:
         """The profile that is left of two whom somebody has said to be one; the younger becomes part of the older. No
@@ -115,8 +119,16 @@ class Pipeline:
         store.save(tx, persons.values(), now)
         self._move_contacts(tx, persons, batch, now)
         self._decisions.decide(tx, persons, batch, self.filling, now)
-        store.add_changes(tx, batch.changes)
+        self._add_changes(tx, batch, now)
         return winner.id
+
+    def _add_events(self, tx: Connection, rows: Sequence[dict[str, Any]], now: Millis) -> None:
+        self._outbox.events(tx, rows, now)
+        store.add_events(tx, rows)
+
+    def _add_changes(self, tx: Connection, batch: Batch, now: Millis) -> None:
+        self._outbox.changes(tx, batch.changes, now)
+        store.add_changes(tx, batch.changes)
 
     def _move_contacts(self, tx: Connection, persons: Mapping[int, Person], batch: Batch, now: Millis) -> None:
         """The contacts of those who have become part of another."""
@@ -143,3 +155,6 @@ class Pipeline:
         }
         self._decisions.want(tx, persons, segments, now, bulk=persons)
         self._decisions.tell_filled(tx, persons, segments, filled, now)
+        if filled:
+            inside = {person: filled in segments[person] for person in persons}
+            self._outbox.filled(tx, filled, inside, BECAUSE, now)

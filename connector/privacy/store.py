@@ -26,6 +26,7 @@ from connector.storage.tables import (
     likeness,
     membership,
     meta,
+    outbox,
     privacy_request,
     profile,
     push,
@@ -48,6 +49,7 @@ PERSONAL: Sequence[Table] = (
     sync_state,
     cue,
     push,
+    outbox,
 )
 """Every table with rows that belong to one profile, beside `profile` itself and the receipts."""
 

@@ -524,6 +524,46 @@ forgotten = Table(
     sqlite_with_rowid=False,
 )
 
+# --- streams ---------------------------------------------------------------------------------------------------------
+
+outbox = Table(
+    "outbox",
+    metadata,
+    # What is still to be published, in the order in which it became true: written with what it tells of, deleted once
+    # the broker has it. Empty while no stream publishes.
+    Column("id", BigId, primary_key=True),
+    Column("stream", Text, nullable=False),
+    Column("profile_id", BigInteger, nullable=False),
+    Column("at", BigInteger, nullable=False),
+    Column("body", Text, nullable=False),  # a CloudEvent, see streams.outbox
+    Index("outbox_stream", "stream", "id"),
+    Index("outbox_profile", "profile_id"),
+)
+
+stream_position = Table(
+    "stream_position",
+    metadata,
+    # Up to where a shard has been read, for streams whose broker does not keep it.
+    Column("stream", Text, primary_key=True),
+    Column("shard", Text, primary_key=True),  # topic/shard
+    Column("sequence", Text, nullable=False),  # of the last record kept; at:<ms> or empty: none yet
+    Column("finished", Integer, nullable=False, server_default=text("0")),  # 1: split or merged, and read to its end
+    sqlite_with_rowid=False,
+)
+
+stream_standing = Table(
+    "stream_standing",
+    metadata,
+    # How a stream stands, as its holder last told.
+    Column("stream", Text, primary_key=True),
+    Column("state", Text, nullable=False),  # active | waiting | failing
+    Column("message", Text, nullable=False),
+    Column("lag", BigInteger),  # records that wait at the broker, as far as it can tell
+    Column("lag_ms", BigInteger),  # how far behind, where the broker tells that instead
+    Column("at", BigInteger, nullable=False),
+    sqlite_with_rowid=False,
+)
+
 # --- configuration ---------------------------------------------------------------------------------------------------
 
 config_object = Table(

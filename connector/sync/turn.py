@@ -12,8 +12,8 @@ class Turn:
     when its holder is killed. (A database that machines share will need a lease instead.)
     """
 
-    def __init__(self, folder: Path, destination: str) -> None:
-        self._path = folder / f"push-{destination}.lock"
+    def __init__(self, folder: Path, destination: str, work: str = "push") -> None:
+        self._path = folder / f"{work}-{destination}.lock"
         self._held: BufferedWriter | None = None
 
     def take(self) -> bool:

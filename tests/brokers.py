@@ -1,0 +1,96 @@
+"""Brokers for tests: librdkafka's mock cluster, on loopback, and moto's Kinesis."""
+
+import ctypes
+from pathlib import Path
+from typing import Any
+
+import confluent_kafka
+
+
+def _library() -> ctypes.CDLL:
+    """The librdkafka inside confluent-kafka's wheel: its Python side has no word for the mock cluster."""
+    folder = Path(confluent_kafka.__file__).parent.parent / "confluent_kafka.libs"
+    library = ctypes.CDLL(str(next(folder.glob("librdkafka*.so*"))))
+    pointer, whole, text = ctypes.c_void_p, ctypes.c_int, ctypes.c_char_p
+    for name, result, takes in (
+        ("rd_kafka_conf_new", pointer, []),
+        ("rd_kafka_conf_set", whole, [pointer, text, text, text, ctypes.c_size_t]),
+        ("rd_kafka_new", pointer, [whole, pointer, text, ctypes.c_size_t]),
+        ("rd_kafka_destroy", None, [pointer]),
+        ("rd_kafka_mock_cluster_new", pointer, [pointer, whole]),
+        ("rd_kafka_mock_cluster_destroy", None, [pointer]),
+        ("rd_kafka_mock_cluster_bootstraps", text, [pointer]),
+        ("rd_kafka_mock_topic_create", whole, [pointer, text, whole, whole]),
+        ("rd_kafka_mock_group_initial_rebalance_delay_ms", None, [pointer, ctypes.c_int32]),
+        ("rd_kafka_mock_broker_set_down", whole, [pointer, ctypes.c_int32]),
+        ("rd_kafka_mock_broker_set_up", whole, [pointer, ctypes.c_int32]),
+        ("rd_kafka_mock_push_request_errors_array", None, [pointer, ctypes.c_int16, ctypes.c_size_t, pointer]),
+        ("rd_kafka_mock_topic_set_error", None, [pointer, text, whole]),
+    ):
+        function = getattr(library, name)
+        function.restype, function.argtypes = result, takes
+    return library
+
+
+class MockKafka:
+    """A cluster of one broker in this process; it keeps 5 MB of each partition, in memory."""
+
+    def __init__(self) -> None:
+        self._library = _library()
+        fault = ctypes.create_string_buffer(512)
+        settings = self._library.rd_kafka_conf_new()
+        self._library.rd_kafka_conf_set(settings, b"log_level", b"3", fault, 512)
+        self._handle = self._library.rd_kafka_new(0, settings, fault, 512)
+        assert self._handle, fault.value
+        self._cluster = self._library.rd_kafka_mock_cluster_new(self._handle, 1)
+        assert self._cluster
+        self._library.rd_kafka_mock_group_initial_rebalance_delay_ms(self._cluster, 0)
+        self.bootstrap = self._library.rd_kafka_mock_cluster_bootstraps(self._cluster).decode()
+
+    def topic(self, name: str, partitions: int = 2) -> None:
+        assert self._library.rd_kafka_mock_topic_create(self._cluster, name.encode(), partitions, 1) == 0
+
+    def down(self) -> None:
+        self._library.rd_kafka_mock_broker_set_down(self._cluster, 1)
+
+    def up(self) -> None:
+        self._library.rd_kafka_mock_broker_set_up(self._cluster, 1)
+
+    def refuse(self, topic: str, error: int) -> None:
+        """Let a topic be refused with this error; 0 for none."""
+        self._library.rd_kafka_mock_topic_set_error(self._cluster, topic.encode(), error)
+
+    def refuse_next(self, error: int) -> None:
+        """Answer the next produce request with this error."""
+        self._library.rd_kafka_mock_push_request_errors_array(self._cluster, 0, 1, (ctypes.c_int * 1)(error))
+
+    def produce(self, topic: str, *records: tuple[str | None, bytes | None] | tuple[Any, Any, Any]) -> None:
+        """Write (key, value) or (key, value, headers), each durably."""
+        producer = confluent_kafka.Producer({"bootstrap.servers": self.bootstrap, "message.max.bytes": 20_000_000})
+        for key, value, *headers in records:
+            producer.produce(topic, key=key, value=value, headers=headers[0] if headers else None)
+        assert producer.flush(10) == 0
+
+    def consume(self, topic: str, count: int, partitions: int = 2) -> list[Any]:
+        """`count` messages from the beginning of a topic."""
+        consumer = confluent_kafka.Consumer({"bootstrap.servers": self.bootstrap, "group.id": "looking"})
+        consumer.assign([confluent_kafka.TopicPartition(topic, part, 0) for part in range(partitions)])
+        found: list[Any] = []
+        for _ in range(200):
+            found += [one for one in consumer.consume(count, 0.05) if one.error() is None]
+            if len(found) >= count:
+                break
+        consumer.close()
+        return found
+
+    def committed(self, topic: str, group: str, partitions: int = 2) -> int:
+        """Records of a topic that a group has committed."""
+        consumer = confluent_kafka.Consumer({"bootstrap.servers": self.bootstrap, "group.id": group})
+        parts = [confluent_kafka.TopicPartition(topic, part) for part in range(partitions)]
+        found = sum(max(0, part.offset) for part in consumer.committed(parts, timeout=5))
+        consumer.close()
+        return found
+
+    def close(self) -> None:
+        self._library.rd_kafka_mock_cluster_destroy(self._cluster)
+        self._library.rd_kafka_destroy(self._handle)
