@@ -239,7 +239,7 @@ class VerifyConfig:
 @dataclass(frozen=True, slots=True)
 class DestinationConfig:
     """A configured destination. `credentials` hold references as in SourceConfig; `segments` None means all; `verify`
-    None means never at night."""
+    None means never at night; `engagement`: how often, such as 15m, the account is asked what people do with mails."""
 
     name: str
     kind: str
@@ -256,6 +256,7 @@ class DestinationConfig:
     duplicates: Duplicates = "leave"
     options: Mapping[str, str] = field(default_factory=dict)
     verify: VerifyConfig | None = VerifyConfig()
+    engagement: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ from sqlalchemy.exc import OperationalError
 
 from connector import clock
 from connector.clock import Millis
+from connector.domain import DestinationConfig
 from connector.errors import ConnectorError, Fenced, UnprocessableEvent
 from connector.housekeeping import Housekeeping
 from connector.inbox import deliveries
@@ -26,6 +27,7 @@ from connector.services import Services
 from connector.streaming import Streaming
 from connector.sync.duplicates import Duplicates
 from connector.sync.nightly import Nightly
+from connector.sync.poll import Poller
 from connector.sync.push import Pusher
 from connector.sync.turn import Turn
 
@@ -50,6 +52,7 @@ class Worker:
         self._version = -1
         self._looked_at = float("-inf")
         self._pushers: dict[str, tuple[Pusher, threading.Event, threading.Thread | None]] = {}
+        self._pollers: dict[str, tuple[Poller, threading.Event, threading.Thread | None]] = {}
         self._singly = 0  # records still to be taken one by one, after a batch that failed
         self._taken: Rec | None = None  # the first record of the batch under way
         self.jobs = Jobs(services.database)
@@ -108,16 +111,19 @@ class Worker:
     def close(self) -> None:
         """Stop the senders and wait for their calls under way."""
         self.streaming.close()
-        for pusher, stop, _ in self._pushers.values():
+        threads: list[tuple[Pusher | Poller, threading.Event, threading.Thread | None]]
+        threads = [*self._pushers.values(), *self._pollers.values()]
+        for one, stop, _ in threads:
             stop.set()
-            pusher.wake.set()
+            one.wake.set()
         deadline = time.monotonic() + _STOP_WITHIN
-        for pusher, _, thread in self._pushers.values():
+        for one, _, thread in threads:
             if thread is None:
-                pusher.close()
+                one.close()
             else:
                 thread.join(max(0.0, deadline - time.monotonic()))
         self._pushers.clear()
+        self._pollers.clear()
 
     def _follow_log(self, wait: float) -> int:
         services = self.services
@@ -230,6 +236,22 @@ class Worker:
                 )
                 thread.start()
             self._pushers[config.name] = (pusher, stop, thread)
+            if config.engagement is not None:
+                self._start_poller(config)
+
+    def _start_poller(self, config: DestinationConfig) -> None:
+        services = self.services
+        turn = Turn(services.settings.data_dir, config.name, "poll")
+        poller = Poller(services.database, config, services.connect, turn, services.log.append)
+        stop, thread = threading.Event(), None
+        if self._push:
+            thread = threading.Thread(target=poller.run, args=(stop, self.now), name=f"poll-{config.name}", daemon=True)
+            thread.start()
+        self._pollers[config.name] = (poller, stop, thread)
+
+    def poll_once(self) -> int:
+        """One look of every poller in this thread, for tests that run without threads."""
+        return sum(poller.step(self.now()) for poller, _, _ in self._pollers.values())
 
     def push_once(self) -> int:
         """One round of every sender in this thread, for tests and benchmarks that run without threads."""

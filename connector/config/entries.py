@@ -138,6 +138,7 @@ def _of_destination(destination: DestinationConfig) -> dict[str, Json]:
         "duplicates": destination.duplicates,
         "options": dict(destination.options),
         "verify": destination.verify is not None and asdict(destination.verify),
+        "engagement": destination.engagement,
     }
 
 

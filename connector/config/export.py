@@ -32,6 +32,7 @@ _DESTINATION_DEFAULTS: dict[str, Json] = {
     "duplicates": "leave",
     "options": {},
     "verify": asdict(VerifyConfig()),
+    "engagement": None,
 }
 
 

@@ -12,7 +12,7 @@ from marshmallow import EXCLUDE, Schema, ValidationError, fields, validates_sche
 from adapters.address import permitted_address
 from adapters.destination import Takes
 from adapters.errors import Misconfigured
-from connector.clock import parse_duration
+from connector.clock import DAY, MINUTE, parse_duration
 from connector.config import field_types, secrets
 from connector.config.currencies import CURRENCIES
 from connector.config.kinds import Kinds, creation_policy, known_kinds
@@ -340,6 +340,11 @@ def _duration_fault(text: str) -> str | None:
         return str(error)
 
 
+def _interval_fault(text: str) -> str | None:
+    fault = _duration_fault(text)
+    return fault or (None if MINUTE <= parse_duration(text) <= DAY else "must be from 1m to 1d, such as 15m")
+
+
 class _Source(_Section):
     kind = _Text(required=True)
     secrets = _Texts(_secret(), at_least=1, required=True)
@@ -367,6 +372,7 @@ class _Destination(_Section):
     duplicates = _Text(fault=_one_of(get_args(Duplicates)), load_default="leave")
     options = _Named(_OptionText(), _ANY_NAME, "is not the name of an option")
     verify = _Verify(load_default=VerifyConfig)
+    engagement = _Text(load_default=None, fault=_interval_fault)
 
 
 class _Stream(_Section):
@@ -521,6 +527,8 @@ def _kind_problems(here: str, entry: Mapping[str, Any], kind: Takes) -> _Found:
             yield f"{here}/options/{name}", f"must look like {option.example}"
     if kind.list_id and entry["list_id"] is None:
         yield f"{here}/list_id", f"is missing; {vendor} needs the id of the audience (list) to keep"
+    if entry["engagement"] is not None and not kind.engagement:
+        yield f"{here}/engagement", f"is not used by {vendor}: it cannot be asked; remove it"
     if not kind.list_id and entry["list_id"] is not None:
         yield f"{here}/list_id", f"is not used by {vendor}; remove it"
 
@@ -573,6 +581,7 @@ def _destination(name: str, entry: Mapping[str, Any], kind: Takes, folder: Path 
         duplicates=entry["duplicates"],
         options=entry["options"],
         verify=entry["verify"],
+        engagement=entry["engagement"],
     )
 
 

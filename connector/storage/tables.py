@@ -349,6 +349,17 @@ account = Table(
     Column("lately", Text, nullable=False, server_default=""),  # JSON, see sync.guard.Lately: what was let go unasked
 )
 
+poll = Table(
+    "poll",
+    metadata,
+    # Up to when a destination's account has told what people did with its mails (see sync.poll).
+    Column("destination", Text, primary_key=True),
+    Column("watermark", BigInteger, nullable=False),  # everything before it is in the log
+    Column("due_at", BigInteger, nullable=False),
+    Column("at", BigInteger, nullable=False),  # when it was last asked
+    Column("error", Text, nullable=False, server_default=""),
+)
+
 verification = Table(
     "verification",
     metadata,

@@ -13,6 +13,7 @@ from connector.storage.tables import (
     cue,
     dead_letter,
     meta,
+    poll,
     profile,
     push,
     refill,
@@ -77,6 +78,18 @@ def contact_owners(connection: Connection, destination: str, remote_ids: Iterabl
         sync_state.c.destination == destination, sync_state.c.remote_id.in_(sorted(remote_ids))
     )
     return {str(remote_id): person for remote_id, person in connection.execute(query)}
+
+
+def poll_row(connection: Connection, destination: str) -> RowMapping | None:
+    """Up to when an account has told what people did with its mails; None before the first look."""
+    row = connection.execute(select(poll).where(poll.c.destination == destination)).first()
+    return row._mapping if row else None
+
+
+def set_poll(tx: Connection, destination: str, **values: Any) -> None:
+    """Note it: all values the first time, then those that change."""
+    if tx.execute(update(poll).where(poll.c.destination == destination).values(**values)).rowcount == 0:
+        tx.execute(insert(poll).values(destination=destination, **values))
 
 
 def merge(
