@@ -2,9 +2,9 @@
 forget a person."""
 
 import time
-from collections.abc import Mapping, MutableMapping, Sequence
+from collections.abc import Iterator, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
 
 FieldType = Literal["text", "number", "boolean", "date", "datetime", "list", "object"]
 FieldValue = str | float | int | bool | None | list[Any] | dict[str, Any]
@@ -183,6 +183,35 @@ class Wanted:
     fields: Mapping[str, FieldValue] = field(default_factory=dict)
 
 
+ActivityKind = Literal[
+    "delivered", "opened", "clicked", "bounced", "bounced_for_good", "complained", "unsubscribed", "subscribed"
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Activity:
+    """Something that somebody did with a mail, or said about mails, as the vendor tells it when it is asked.
+
+    key: the natural key of the fact, the same whenever and however it is told. at: epoch milliseconds UTC. email: lower
+    case, empty where only `remote_id` is told. properties: what is known of the mail, by the names of Segment's e-mail
+    events (campaign_id, campaign_name, email_subject, link_url).
+    """
+
+    kind: ActivityKind
+    key: str
+    at: int
+    email: str
+    remote_id: str = ""
+    properties: Mapping[str, Any] = field(default_factory=dict)
+
+
+class ActivityPage(NamedTuple):
+    """Some activities; `until`: everything up to then has been told once they are kept (epoch milliseconds UTC)."""
+
+    activities: Sequence[Activity]
+    until: int | None
+
+
 Presence = Literal["found", "missing", "merged"]
 Consent = Literal["subscribed", "unsubscribed", "suppressed"]
 
@@ -228,12 +257,14 @@ class Option(NamedTuple):
 @dataclass(frozen=True, slots=True)
 class Takes:
     """What the settings of an account must hold: the names of its credentials (all required), whether `list_id` is
-    needed, its options. `consent_first`: who may be created is better left to recorded consent than to everybody."""
+    needed, its options. `consent_first`: who may be created is better left to recorded consent than to everybody.
+    `engagement`: whether it can be asked what people do with its mails (TellsActivity)."""
 
     credentials: tuple[str, ...] = ()
     list_id: bool = False
     options: Mapping[str, Option] = field(default_factory=dict)
     consent_first: bool = False
+    engagement: bool = False
 
 
 class Destination(Protocol):
@@ -275,6 +306,15 @@ class Destination(Protocol):
         """Erase the person for good (the vendor's privacy deletion). Repeating it is harmless."""
 
     def close(self) -> None: ...
+
+
+@runtime_checkable
+class TellsActivity(Protocol):
+    """A Destination that can be asked what people do with its mails."""
+
+    def activity(self, since: int) -> Iterator[ActivityPage]:
+        """What happened since (epoch milliseconds UTC), and perhaps a little before. Changes nothing; raises Transient
+        or Unauthorized, after which the pages so far count."""
 
 
 class Vendor(Protocol):

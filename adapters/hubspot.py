@@ -2,10 +2,11 @@
 
 Paths carry a date version; the shapes are those of 2026-03, the newest published as generally available (2026-08).
 Beside this file: `hubspot_properties` (what must exist), `hubspot_values`, `hubspot_reading` (what is held, and
-consent), `hubspot_events` (custom events), `hubspot_errors` (what refusals mean).
+consent), `hubspot_activity` (opens and clicks), `hubspot_events` (custom events), `hubspot_errors` (what refusals
+mean).
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
@@ -16,6 +17,7 @@ from urllib.parse import quote
 
 from adapters.destination import (
     Account,
+    ActivityPage,
     Change,
     Clock,
     Cue,
@@ -32,6 +34,7 @@ from adapters.destination import (
 )
 from adapters.errors import DeliveryError, Misconfigured, Rejected, Transient, Unauthorized, setting_up
 from adapters.http import Answer, Http, Vendor, count_option, credential
+from adapters.hubspot_activity import SEARCH, Contacts
 from adapters.hubspot_errors import POLICY_WAITS, item_error, judged, names_in
 from adapters.hubspot_events import Events
 from adapters.hubspot_properties import Properties
@@ -80,6 +83,7 @@ class HubSpot:
             "custom_events": Option(r"true|false", "true"),
             "subscription": Option(r".{1,100}", "Marketing Information"),
         },
+        engagement=True,
     )
     limits = Limits(batch=4 * _BATCH, concurrency=4)
 
@@ -87,7 +91,7 @@ class HubSpot:
         token = credential(settings, "access_token")
         headers = {"Authorization": f"Bearer {token}", "Accept": "application/json", "Content-Type": "application/json"}
         self._calls = count_option(settings, "requests_per_10_seconds", 100)
-        windows = {"account": (Window(self._calls, 10.0),)}
+        windows = {"account": (Window(self._calls, 10.0),), SEARCH: (Window(5, 1.0),)}
         vendor = Vendor(
             "HubSpot",
             "https://api.hubapi.com",
@@ -106,6 +110,7 @@ class HubSpot:
         self._lists = f"/crm/lists/{version}"
         self._account = f"/account-info/{version}/details"
         self._properties = Properties(self._http, version, clock)
+        self._activity = Contacts(self._http, version, clock)
         self._reading = Reading(self._http, version, clock, self._pool, settings.options.get("subscription", ""))
         self._events = Events(self._http, version, clock, settings.options.get("custom_events") == "true")
         self._portal = ""
@@ -225,6 +230,9 @@ class HubSpot:
             return
         # An address HubSpot does not know goes to its blocklist: nobody can create it again, which is what was asked.
         self._http.call("POST", path, body={"objectId": email, "idProperty": "email"}, expect=(404,))
+
+    def activity(self, since: int) -> Iterator[ActivityPage]:
+        return self._activity.activity(since, self._properties.defined())
 
     def close(self) -> None:
         self._batches.shutdown()

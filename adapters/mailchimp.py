@@ -5,7 +5,7 @@ API 3.0. The data centre is the key's suffix. Data never touches a subscription:
 
 import re
 from base64 import b64encode
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, cast
 from urllib.parse import quote
@@ -14,6 +14,7 @@ import orjson
 
 from adapters.destination import (
     Account,
+    ActivityPage,
     Change,
     Clock,
     Consent,
@@ -32,6 +33,7 @@ from adapters.destination import (
 )
 from adapters.errors import DeliveryError, Misconfigured, Rejected, Transient, setting_up
 from adapters.http import Answer, Http, Vendor, count_option, credential
+from adapters.mailchimp_activity import Reports
 from adapters.mailchimp_batches import BATCH, Batches, Job, Operation
 from adapters.mailchimp_fields import MergeField, MergeFields
 from adapters.mailchimp_members import (
@@ -79,6 +81,7 @@ class Mailchimp:
         list_id=True,
         options={"merge_field_slots": Option(r"[1-9]\d{0,2}", "80"), "long_texts": Option(r"refuse|cut", "cut")},
         consent_first=True,  # a new member needs a status, and the status is what the law looks at
+        engagement=True,
     )
     limits = Limits(batch=BATCH, concurrency=8)  # the vendor cuts off at 10 connections per user, ours or not
 
@@ -107,6 +110,7 @@ class Mailchimp:
         self._long_texts = cast(LongTexts, long_texts)
         self._fields = MergeFields(self._http, self._list, slots, settings.jobs)
         self._tags = Tags(self._http, self._list)
+        self._reports = Reports(self._http, settings.list_id, clock)
         self._batches = Batches(self._http, clock, settings.allow_insecure, settings.jobs)
         self._double_opt_in: tuple[float, bool] | None = None
 
@@ -190,6 +194,9 @@ class Mailchimp:
         if self._http.call("POST", path, expect=(404,)).status == 404 and job is not None:
             self._batches.outlast(job)  # it may hold the write that makes them a member
             self._http.call("POST", path, expect=(404,))
+
+    def activity(self, since: int) -> Iterator[ActivityPage]:
+        return self._reports.activity(since)
 
     def close(self) -> None:
         self._pool.shutdown()

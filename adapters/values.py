@@ -15,6 +15,18 @@ def instant(at: int) -> str:
     return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}.{millis:03d}Z"
 
 
+def millis(told: str) -> int | None:
+    """Epoch milliseconds of an instant as vendors tell it: ISO 8601, UTC without an offset, or milliseconds; None for
+    anything else."""
+    if told.isascii() and told.isdigit() and 12 <= len(told) <= 14:
+        return int(told)
+    try:
+        moment = datetime.fromisoformat(told)
+    except ValueError:
+        return None
+    return round((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 1000)
+
+
 def text(value: FieldValue) -> str:
     """The value as plain text: "" for None, true/false, numbers without an exponent, lists joined by commas, objects as
     JSON."""

@@ -4,12 +4,13 @@ each kind of it means, and the deliveries of what was asked for rather than sent
 import hmac
 from collections.abc import Sequence
 from hashlib import blake2b
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 from urllib.parse import parse_qs
 
 import orjson
 from marshmallow import Schema
 
+from adapters.destination import Activity, ActivityKind
 from connector.clock import Millis
 from connector.domain import Consent, ConsentState, Delivery, Event, Identifier, Json, Normalised
 from connector.errors import UnprocessableEvent
@@ -20,9 +21,7 @@ from connector.sources.fields import Reader, Value, text, whole
 from connector.sources.filing import email_key, key_of
 from connector.sources.instants import happened_at
 
-Kind = Literal[
-    "delivered", "opened", "clicked", "bounced", "bounced_for_good", "complained", "unsubscribed", "subscribed"
-]
+Kind = ActivityKind
 
 
 class Meaning(NamedTuple):
@@ -87,27 +86,16 @@ SOURCE = "engagement:"
 """How the name of the source begins, before that of the destination. No configured source has a colon in its name."""
 
 
-class Told(NamedTuple):
-    """One thing that an account told when it was asked."""
-
-    kind: Kind
-    key: str
-    at: Millis
-    email: str
-    contact: str
-    properties: dict[str, Json]
-
-
-def delivery(destination: str, told: Told, now: Millis) -> New:
-    """It as a delivery for the log. The same thing told twice is the same delivery."""
+def delivery(destination: str, told: Activity, now: Millis) -> New:
+    """What an account told when it was asked, as a delivery for the log. The same thing told twice is one delivery."""
     return New(
-        key=email_key(told.email.encode()) if told.email else key_of("contact", told.contact),
+        key=email_key(told.email.encode()) if told.email else key_of("contact", told.remote_id),
         source=f"{SOURCE}{destination}",
         delivery_id=f"told-{blake2b(told.key.encode(), digest_size=16).hexdigest()}",
         topic=told.kind,
         received_at=now,
         headers="{}",
-        body=orjson.dumps(told._asdict(), option=orjson.OPT_SORT_KEYS),
+        body=orjson.dumps(told, option=orjson.OPT_SORT_KEYS),
     )
 
 
@@ -116,7 +104,7 @@ class _Told(Schema):
     key = Value(text)
     at = Value(whole)
     email = Value(text)
-    contact = Value(text)
+    remote_id = Value(text)
 
 
 _READER = Reader(_Told)
@@ -133,6 +121,6 @@ def normalise(delivery: Delivery) -> Normalised:
         key=told["key"],
         at=happened_at(delivery.received_at, told["at"]),
         email=read_email(told["email"]),
-        contact=told["contact"] or None,
+        contact=told["remote_id"] or None,
         **properties,
     )

@@ -86,8 +86,8 @@ class Mailchimp:
         if not re.fullmatch(r"[a-z_]{1,40}", type_):
             raise RejectedDelivery("the body must be a form with type", reason="no_event")
         person = form.get("data[old_email]") or form.get("data[email]") or form.get("data[id]", "")
-        parts = (form.get("data[id]") or person, form.get("data[list_id]", ""), form.get("fired_at", ""))
-        id_ = delivery_id(None, type_, "\n".join((*parts, person)).encode())
+        stated = (form.get(f"data[{name}]", "") for name in ("id", "list_id", "reason"))
+        id_ = delivery_id(None, type_, "\n".join((person, form.get("fired_at", ""), *stated)).encode())
         email = read_email(person)
         return (Claim(id_, type_, email_key(email.encode()) if email else f"delivery:{id_}", {}),)
 

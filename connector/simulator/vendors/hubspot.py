@@ -52,6 +52,7 @@ class _Contact:
     created: float
     updated: float
     properties: dict[str, str] = field(default_factory=dict)
+    histories: dict[str, list[dict[str, str]]] = field(default_factory=dict)
 
 
 class FakeHubSpot(FakeVendor):
@@ -188,7 +189,7 @@ class FakeHubSpot(FakeVendor):
         """The person opts out of all e-mail, or of one of SUBSCRIPTIONS."""
         with self.lock:
             contact = self._somebody(email)
-            contact.properties["hs_email_optout" + (f"_{subscription}" if subscription else "")] = "true"
+            self._note(contact, "hs_email_optout" + (f"_{subscription}" if subscription else ""), "true")
             for id_ in [subscription] if subscription else SUBSCRIPTIONS:
                 self._consent[contact.id, id_] = "UNSUBSCRIBED"
 
@@ -203,7 +204,24 @@ class FakeHubSpot(FakeVendor):
     def bounce(self, email: str) -> None:
         """A mail comes back for good: HubSpot sends no more."""
         with self.lock:
-            self._somebody(email).properties["hs_email_hard_bounce_reason_enum"] = "UNKNOWN_USER"
+            self._note(self._somebody(email), "hs_email_hard_bounce_reason_enum", "UNKNOWN_USER")
+
+    def open(self, email: str) -> None:
+        """The person opens a mail."""
+        with self.lock:
+            self._note(self._somebody(email), "hs_email_last_open_date", iso(self.clock.time()))
+
+    def click(self, email: str) -> None:
+        """The person clicks a link in a mail."""
+        with self.lock:
+            self._note(self._somebody(email), "hs_email_last_click_date", iso(self.clock.time()))
+
+    def _note(self, contact: _Contact, name: str, value: str) -> None:
+        """The portal itself sets a property, which is a change of the contact like any other."""
+        contact.updated = self.clock.time()
+        contact.properties[name] = value
+        noted = {"value": value, "timestamp": iso(contact.updated), "sourceType": "EMAIL"}
+        contact.histories.setdefault(name, []).insert(0, noted)
 
     def delete(self, email: str) -> None:
         """Somebody deletes the contact."""
@@ -622,6 +640,8 @@ class FakeHubSpot(FakeVendor):
 
     def _batch_read(self, request: Request, _: Mapping[str, str]) -> Response:
         now, body = iso(self.clock.time()), request.json
+        if body["propertiesWithHistory"] and len(body["inputs"]) > 50:
+            self._refuse(400, "A read with histories may have 50 contacts.")
         missing: list[str] = []
         found: dict[str, dict[str, Any]] = {}
         for item in body["inputs"]:
@@ -629,7 +649,10 @@ class FakeHubSpot(FakeVendor):
             if contact is None:
                 missing.append(item["id"])
             else:
-                found[contact.id] = self._shown(contact, body["properties"])  # two names of one contact are one result
+                shown = self._shown(contact, body["properties"])
+                if wanted := body["propertiesWithHistory"]:
+                    shown["propertiesWithHistory"] = {name: contact.histories.get(name, []) for name in wanted}
+                found[contact.id] = shown  # two names of one contact are one result
         answer: dict[str, Any] = {
             "status": "COMPLETE",
             "results": list(found.values()),
@@ -652,14 +675,22 @@ class FakeHubSpot(FakeVendor):
         held = [
             contact
             for contact in self._contacts.values()
-            if not groups or any(all(passes(contact.properties, rule) for rule in rules) for rules in groups)
+            if not groups or any(all(passes(self._sought(contact), rule) for rule in rules) for rules in groups)
         ]
+        for sort in body.get("sorts", ()):
+            descending = sort.get("direction") == "DESCENDING"
+            held.sort(key=lambda one: self._sought(one).get(sort["propertyName"], ""), reverse=descending)
         start, limit = int(body.get("after") or 0), body.get("limit", 10)
+        if start + limit > 10_000:
+            self._refuse(400, "The search gives 10,000 results at most.")
         shown = [self._shown(contact, body.get("properties", ())) for contact in held[start : start + limit]]
         answer: dict[str, Any] = {"total": len(held), "results": shown}
         if start + limit < len(held):
             answer["paging"] = {"next": {"after": str(start + limit)}}
         return Response(200, answer)
+
+    def _sought(self, contact: _Contact) -> dict[str, str]:
+        return contact.properties | {"lastmodifieddate": iso(contact.updated)}
 
     # --- properties ---------------------------------------------------------------------------------------------------
 

@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any, Literal
 
+from adapters.values import millis
+
 Plan = Literal["free", "starter", "professional", "enterprise"]
 
 PORTAL = 4_815_162
@@ -45,6 +47,8 @@ STANDARD = {
     "hs_email_optout": "bool",
     "hs_email_quarantined": "bool",
     "hs_email_hard_bounce_reason_enum": "string",
+    "hs_email_last_open_date": "datetime",
+    "hs_email_last_click_date": "datetime",
     **{f"hs_email_optout_{id_}": "bool" for id_ in SUBSCRIPTIONS},
 }
 """Properties every portal has (those that an e-mail connector may meet), with their types."""
@@ -107,6 +111,8 @@ def options_in(value: str) -> list[str]:
 
 def passes(properties: Mapping[str, str], rule: Mapping[str, Any]) -> bool:
     value = properties.get(rule["propertyName"])
+    if rule["operator"] == "GTE":
+        return value is not None and (millis(value) or 0) >= int(rule["value"])
     return {
         "EQ": value == rule.get("value"),
         "NEQ": value != rule.get("value"),

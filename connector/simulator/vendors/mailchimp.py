@@ -9,7 +9,7 @@ import io
 import json
 import re
 import tarfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from itertools import count
@@ -19,6 +19,7 @@ from uuid import UUID
 from jsonschema.exceptions import ValidationError
 
 from connector.simulator.vendors.account import FakeVendor, Refusal, Route, pointer, route
+from connector.simulator.vendors.mailchimp_reports import Reports
 from connector.simulator.vendors.schemas.mailchimp import REQUESTS
 from connector.simulator.vendors.server import Request, Response
 
@@ -111,6 +112,7 @@ class FakeMailchimp(FakeVendor):
         self._numbers = count(1)
         self._in_progress = 0
         self._in_batch = False
+        self._reports = Reports(list_id, lambda: self.clock.time(), self._page)
         for tag, name, type_ in DEFAULT_FIELDS:
             self._add_field({"tag": tag, "name": name, "type": type_})
         super().__init__(**options)
@@ -142,6 +144,7 @@ class FakeMailchimp(FakeVendor):
             route("GET", f"{lists}/segments/{{id}}", self._read_segment),
             route("POST", f"{lists}/segments/{{id}}", self._tag_in_bulk, REQUESTS["segment_members"]),
             route("GET", f"{lists}/tag-search", self._search_tags),
+            *self._reports.routes(),
             route("POST", "/3.0/batches", self._start_batch, REQUESTS["batch"]),
             route("GET", "/3.0/batches", self._read_batches),
             route("GET", "/3.0/batches/{id}", self._read_batch),
@@ -182,6 +185,28 @@ class FakeMailchimp(FakeVendor):
         """Mail to the address comes back for good: Mailchimp cleans it, and no API call may subscribe it again."""
         self.unsubscribe(email)
         self._members[_hash(email)].status = "cleaned"
+
+    def send(self, title: str, subject: str, to: Iterable[str]) -> str:
+        """Somebody sends a campaign to these addresses; its id."""
+        with self.lock:
+            return self._reports.send(title, subject, to)
+
+    def open(self, email: str, campaign: str) -> None:
+        """The person opens the mail of a campaign."""
+        with self.lock:
+            self._reports.note(campaign, email, "open")
+
+    def click(self, email: str, campaign: str, url: str) -> None:
+        """The person clicks a link in the mail of a campaign."""
+        with self.lock:
+            self._reports.note(campaign, email, "click", url=url)
+
+    def return_mail(self, email: str, campaign: str, kind: str = "hard") -> None:
+        """The mail of a campaign comes back, `hard` or `soft`."""
+        if kind == "hard":
+            self.bounce(email)
+        with self.lock:
+            self._reports.note(campaign, email, "bounce", type=kind)
 
     def confirm(self, email: str) -> None:
         """The person clicks the link in the mail that a double opt-in audience sends."""

@@ -85,6 +85,8 @@ EVENT_PROPERTY = closed(
 )
 
 
+OPERATOR = {"enum": ["EQ", "NEQ", "GTE", "IN", "HAS_PROPERTY", "NOT_HAS_PROPERTY"]}
+
 REQUESTS = compiled(
     {
         "create": closed({"properties": PROPERTIES, "associations": ASSOCIATIONS} | TRACE, "properties"),
@@ -116,7 +118,7 @@ REQUESTS = compiled(
                                 closed(
                                     {
                                         "propertyName": TEXT,
-                                        "operator": {"enum": ["EQ", "NEQ", "IN", "HAS_PROPERTY", "NOT_HAS_PROPERTY"]},
+                                        "operator": OPERATOR,
                                         "value": TEXT,
                                         "values": array(TEXT),
                                     },
@@ -131,7 +133,10 @@ REQUESTS = compiled(
                     maxItems=5,
                 ),
                 "properties": array(TEXT),
-                "sorts": array({}),
+                "sorts": array(
+                    closed({"propertyName": TEXT, "direction": {"enum": ["ASCENDING", "DESCENDING"]}}, "propertyName"),
+                    maxItems=1,
+                ),
                 "limit": {"type": "integer", "minimum": 1, "maximum": 200},
                 "after": TEXT,
                 "query": TEXT,
