@@ -13,7 +13,7 @@ import orjson
 from connector.domain import Delivery, Json, Normalised, RawRequest, StoreInfo
 from connector.errors import DefinitionError, RejectedDelivery, UnprocessableEvent
 from connector.ports import Claim, Reply
-from connector.sources.documents import json_object
+from connector.sources.documents import json_bytes, json_object
 from connector.sources.filing import words_id
 from connector.sources.generic import Verify, verifier
 from connector.sources.mapping import Meaning, Scope, compiled, usual_person
@@ -87,11 +87,11 @@ class CloudEvents:
                 raise RejectedDelivery("a batch is a list of events", reason="no_event")
             if len(events) > _MOST:
                 raise RejectedDelivery(f"a batch may have {_MOST} events", status=413, reason="too_many_events")
-            return tuple(self._claim(event, orjson.dumps(event)) for event in events)
+            return tuple(self._claim(event, json_bytes(event)) for event in events)
         if type_ == _STRUCTURED:
             return (self._claim(_parsed(request.body), None),)
         event = _from_binary(request, type_)
-        return (self._claim(event, orjson.dumps(event)),)
+        return (self._claim(event, json_bytes(event)),)
 
     def _claim(self, event: Any, body: bytes | None) -> Claim:
         if type(event) is not dict or not all(type(event.get(name)) is str and event[name] for name in _NEEDED):

@@ -5,7 +5,7 @@ from typing import Any
 import orjson
 
 from connector.domain import Json
-from connector.errors import UnprocessableEvent
+from connector.errors import RejectedDelivery, UnprocessableEvent
 
 
 def json_object(body: bytes) -> dict[str, Any]:
@@ -22,6 +22,19 @@ def json_object(body: bytes) -> dict[str, Any]:
     if rb"\u0000" in body:
         refuse_nul(document)
     return document
+
+
+def json_bytes(value: Any, option: int | None = None) -> bytes:
+    """A part of a request's body, written again so that it can be kept; RejectedDelivery 400 when it is nested deeper
+    than orjson writes, which is less deep than it reads."""
+    try:
+        return orjson.dumps(value, option=option)
+    except TypeError as fault:
+        raise too_deep() from fault
+
+
+def too_deep() -> RejectedDelivery:
+    return RejectedDelivery("the body is nested too deep to be anybody's event", reason="too_deep")
 
 
 def refuse_nul(document: Any) -> None:

@@ -7,7 +7,7 @@ import orjson
 
 from connector.domain import Delivery
 from connector.errors import RejectedDelivery, UnprocessableEvent
-from connector.sources.documents import json_object
+from connector.sources.documents import json_bytes, json_object
 
 _MOST = 2000
 _MOST_KEPT = 20 * 1024 * 1024  # bytes of all events of one request: each keeps its envelope
@@ -25,9 +25,9 @@ def parts(envelope: Mapping[str, Any], events: Any) -> list[bytes]:
     """Each event with the envelope, as bytes to keep. RejectedDelivery for no list, and for too many or too much."""
     if type(events) is not list:
         raise RejectedDelivery("the events are missing: they must be a list", reason="no_events")
-    if len(events) > _MOST or len(events) * len(orjson.dumps(dict(envelope))) > _MOST_KEPT:
+    if len(events) > _MOST or len(events) * len(json_bytes(dict(envelope))) > _MOST_KEPT:
         raise RejectedDelivery(f"a request may have {_MOST} events", status=413, reason="too_many_events")
-    return [orjson.dumps({"envelope": envelope, "event": event}) for event in events]
+    return [json_bytes({"envelope": envelope, "event": event}) for event in events]
 
 
 def opened(delivery: Delivery) -> tuple[dict[str, Any], dict[str, Any]]:

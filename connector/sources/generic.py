@@ -10,13 +10,11 @@ from functools import partial
 from typing import Any
 from urllib.parse import parse_qsl, unquote_plus
 
-import orjson
-
 from connector.domain import Delivery, Json, Normalised, RawRequest, StoreInfo
 from connector.errors import DefinitionError, RejectedDelivery, UnprocessableEvent
 from connector.ports import Claim
 from connector.sources import signatures
-from connector.sources.documents import json_object, refuse_nul
+from connector.sources.documents import json_bytes, json_object, refuse_nul, too_deep
 from connector.sources.filing import delivery_id
 from connector.sources.mapping import Meaning, Scope, compiled
 from connector.sources.signatures import Scheme, base64_bytes, hex_bytes
@@ -61,7 +59,7 @@ class Generic:
         if len(scopes) > _MOST_ITEMS or len(scopes) * _around(document, scopes) + len(body) > _MOST_KEPT:
             raise RejectedDelivery(f"a request may have {_MOST_ITEMS} events", status=413, reason="too_many_events")
         around = _without(document, [scope.item for scope in scopes])
-        parts = [orjson.dumps({"body": around, "item": scope.item}) for scope in scopes]
+        parts = [json_bytes({"body": around, "item": scope.item}) for scope in scopes]
         return tuple(
             self._claim(scope, part, {"part": "item"}, part) for scope, part in zip(scopes, parts, strict=True)
         )
@@ -119,11 +117,12 @@ def _document(body: bytes, headers: Mapping[str, str]) -> Any:
 
 
 def _around(document: Any, scopes: Sequence[Scope]) -> int:
-    return len(orjson.dumps(_without(document, [scope.item for scope in scopes])))
+    return len(json_bytes(_without(document, [scope.item for scope in scopes])))
 
 
 def _without(value: Any, items: Sequence[Any]) -> Any:
-    """The body without the lists that hold the items: each event keeps its own, and what is around all of them."""
+    """The body without the lists that hold the items: each event keeps its own, and what is around all of them.
+    RejectedDelivery 400 when it is nested too deep."""
     ids = {id(item) for item in items if type(item) in (dict, list)}
 
     def bare(one: Any) -> Any:
@@ -133,7 +132,10 @@ def _without(value: Any, items: Sequence[Any]) -> Any:
             return [] if any(id(inner) in ids for inner in one) else [bare(inner) for inner in one]
         return one
 
-    return bare(value)
+    try:
+        return bare(value)
+    except RecursionError as fault:
+        raise too_deep() from fault
 
 
 # --- who may send -----------------------------------------------------------------------------------------------------

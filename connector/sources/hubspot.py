@@ -19,7 +19,7 @@ from connector.errors import DefinitionError, RejectedDelivery, UnprocessableEve
 from connector.ports import Claim
 from connector.sources import signatures
 from connector.sources.contacts import read_email
-from connector.sources.documents import json_object, refuse_nul
+from connector.sources.documents import json_bytes, json_object, refuse_nul
 from connector.sources.engagement import Kind, meaning
 from connector.sources.filing import delivery_id, email_key
 from connector.sources.instants import OLDEST, happened_at, read_instant
@@ -256,9 +256,9 @@ def _event_claim(event: Any) -> Claim:
     if not isinstance(event, dict):
         raise RejectedDelivery("an event must be an object", reason="no_event")
     topic = _topic(event)
-    id_ = delivery_id(None, topic, orjson.dumps([event.get(name) for name in _FACT]))
+    id_ = delivery_id(None, topic, json_bytes([event.get(name) for name in _FACT]))
     record = _id(event.get("objectId"))
-    return Claim(id_, topic, f"contact:{record}" if record else f"delivery:{id_}", {}, orjson.dumps(event))
+    return Claim(id_, topic, f"contact:{record}" if record else f"delivery:{id_}", {}, json_bytes(event))
 
 
 def _workflow_claim(contact: Mapping[str, Any], body: bytes) -> Claim:

@@ -17,7 +17,7 @@ from connector.errors import RejectedDelivery, UnprocessableEvent
 from connector.ports import Claim
 from connector.sources import signatures
 from connector.sources.contacts import read_email
-from connector.sources.documents import json_object
+from connector.sources.documents import json_bytes, json_object
 from connector.sources.engagement import Kind, has_url_token, meaning, url_token
 from connector.sources.filing import delivery_id, email_key, key_of
 from connector.sources.instants import OLDEST, happened_at, read_instant
@@ -170,7 +170,7 @@ class _Read(NamedTuple):
 def _system_claim(item: Any) -> Claim:
     if not isinstance(item, dict):
         raise RejectedDelivery("an event must be an object", reason="no_event")
-    body = orjson.dumps(item)
+    body = json_bytes(item)
     topic = item.get("topic")
     name = topic if isinstance(topic, str) and 0 < len(topic) <= 200 else "event"
     told, stated = _read(item), item.get("external_id")
@@ -257,7 +257,7 @@ def _instant(attributes: Mapping[str, Any]) -> Millis | None:
 def _flow_claim(document: Mapping[str, Any]) -> Claim:
     name, email = _word(document, "event") or "event", read_email(_word(document, "email"))
     profile = _word(document, "profile_id")
-    id_ = delivery_id(None, name, orjson.dumps(document, option=orjson.OPT_SORT_KEYS))
+    id_ = delivery_id(None, name, json_bytes(document, orjson.OPT_SORT_KEYS))
     key = email_key(email.encode()) if email else profile and key_of("profile", profile)
     return Claim(id_, f"flow/{name[:100]}", key or f"delivery:{id_}", {"by": "flow"})
 

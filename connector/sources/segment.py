@@ -14,7 +14,7 @@ from connector.errors import RejectedDelivery, UnprocessableEvent
 from connector.ports import Claim
 from connector.sources import signatures
 from connector.sources.contacts import read_email
-from connector.sources.documents import json_object
+from connector.sources.documents import json_bytes, json_object
 from connector.sources.filing import delivery_id, key_of
 from connector.sources.generic import verifier
 from connector.sources.segment_api.calls import BATCH, Call, Grant, split
@@ -95,7 +95,7 @@ class Segment:
 
 
 def _erasure(event: dict[str, Any]) -> Claim:
-    body = orjson.dumps(event)
+    body = json_bytes(event)
     id_ = delivery_id(event.get("messageId") if type(event.get("messageId")) is str else None, _ERASE, body)
     return Claim(id_, _ERASE, key_of("user", str(event.get("userId"))), {}, body)
 

@@ -16,6 +16,7 @@ import orjson
 from connector.domain import RawRequest
 from connector.errors import RejectedDelivery
 from connector.ports import Claim
+from connector.sources.documents import too_deep
 from connector.sources.filing import delivery_id, email_key
 
 PREFIX = "/v1/"
@@ -172,8 +173,11 @@ def _body(event: Any, shared: Mapping[str, Any] | None = None) -> bytes:
             event.pop(name, None)
     try:
         return orjson.dumps(event)
-    except TypeError:  # half a surrogate pair, read leniently above
-        return json.dumps(event).encode()
+    except TypeError:  # half a surrogate pair, read leniently above; or nested deep
+        try:
+            return json.dumps(event).encode()
+        except RecursionError as fault:
+            raise too_deep() from fault
 
 
 def _claim(event: Any, body: bytes, grant: Grant, headers: dict[str, str] | None = None) -> Claim:
