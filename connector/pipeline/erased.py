@@ -14,7 +14,7 @@ log = structlog.get_logger("pipeline")
 def without_erased(tx: Connection, meant: Sequence[Meant]) -> list[Meant]:
     """The deliveries without those that would make an erased person anew. What is received after the erasure is a new
     acquaintance, and stays."""
-    erased = store.erased_at(tx, {one for m in meant for one in m.normalised.identifiers})
+    erased = store.erased_at(tx, (one for m in meant for one in m.normalised.identifiers))
     if not erased:
         return list(meant)
     kept = []

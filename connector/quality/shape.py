@@ -1,7 +1,7 @@
 """The shape of a JSON document: its paths and what type of value stands at each."""
 
 import re
-from collections.abc import Iterator
+from functools import lru_cache
 
 from connector.domain import Json
 
@@ -19,24 +19,30 @@ def shape(document: Json) -> set[tuple[str, str]]:
     A null says nothing of a type and is left out. No more than MOST_PATHS paths, none deeper than DEEPEST.
     """
     found: set[tuple[str, str]] = set()
-    for pair in _walk(document, "", DEEPEST):
-        found.add(pair)
-        if len(found) == MOST_PATHS:
-            break
+    left: list[tuple[str, Json, int]] = [("", document, DEEPEST)]
+    while left:
+        path, holder, depth = left.pop()
+        for inner_path, inner in _inside(path, holder):
+            if inner is None:
+                continue
+            found.add((inner_path, _TYPES.get(type(inner), "other")))
+            if len(found) == MOST_PATHS:
+                return found
+            if depth > 1 and isinstance(inner, dict | list):
+                left.append((inner_path, inner, depth - 1))
     return found
 
 
-def _walk(value: Json, path: str, depth: int) -> Iterator[tuple[str, str]]:
-    if value is None:
-        return
-    if path:
-        yield path, _TYPES.get(type(value), "other")
-    if depth == 0:
-        return
-    if isinstance(value, dict):
-        for key, inner in value.items():
-            name = "*" if _NAMES_A_THING.fullmatch(key) else key[:100]
-            yield from _walk(inner, f"{path}.{name}" if path else name, depth - 1)
-    elif isinstance(value, list):
-        for inner in value[:20]:  # one is mostly like the other
-            yield from _walk(inner, f"{path}[]", depth - 1)
+def _inside(path: str, holder: Json) -> list[tuple[str, Json]]:
+    if isinstance(holder, dict):
+        before = f"{path}." if path else ""
+        return [(before + _name(key), inner) for key, inner in holder.items()]
+    if isinstance(holder, list):
+        path += "[]"
+        return [(path, inner) for inner in holder[:20]]  # one is mostly like the other
+    return []
+
+
+@lru_cache(maxsize=4096)
+def _name(key: str) -> str:
+    return "*" if _NAMES_A_THING.fullmatch(key) else key[:100]
