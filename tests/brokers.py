@@ -1,10 +1,17 @@
 """Brokers for tests: librdkafka's mock cluster, on loopback, and moto's Kinesis."""
 
 import ctypes
+import hashlib
+import logging
+from collections import OrderedDict
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import boto3
 import confluent_kafka
+from moto.kinesis.models import Shard, Stream
+from moto.server import ThreadedMotoServer
 
 
 def _library() -> ctypes.CDLL:
@@ -94,3 +101,77 @@ class MockKafka:
     def close(self) -> None:
         self._library.rd_kafka_mock_cluster_destroy(self._cluster)
         self._library.rd_kafka_destroy(self._handle)
+
+
+class _Resharding:
+    """moto 5.2 moves the records of a shard that is split or merged, and goes on writing into it. Amazon leaves them
+    where they are, and writes into the children."""
+
+    @staticmethod
+    def write_into_open_shards(stream: Stream, key: str, explicit: str) -> Shard | None:
+        hashed = int(explicit) if explicit else int(hashlib.md5(key.encode()).hexdigest(), 16)
+        found = (
+            one for one in stream.shards.values() if one.is_open and one.starting_hash <= hashed <= one.ending_hash
+        )
+        return next(found, None)
+
+    @staticmethod
+    def leaving_records(reshard: Callable[..., None]) -> Callable[..., None]:
+        def resharded(stream: Stream, *words: str) -> None:
+            kept = {id_: shard.records for id_, shard in stream.shards.items()}
+            for shard in stream.shards.values():
+                shard.records = OrderedDict()
+            reshard(stream, *words)
+            for id_, records in kept.items():
+                stream.shards[id_].records = records
+
+        return resharded
+
+    @classmethod
+    def put_right(cls) -> None:
+        if Stream.get_shard_for_key is not cls.write_into_open_shards:
+            Stream.get_shard_for_key = cls.write_into_open_shards
+            Stream.split_shard = cls.leaving_records(Stream.split_shard)
+            Stream.merge_shards = cls.leaving_records(Stream.merge_shards)
+
+
+class MockKinesis:
+    """moto's Kinesis behind its server, on loopback."""
+
+    def __init__(self) -> None:
+        _Resharding.put_right()
+        logging.getLogger("werkzeug").setLevel(logging.ERROR)  # it writes a line for each call
+        self._server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+        self._server.start()
+        host, port = self._server.get_host_and_port()
+        self.endpoint = f"http://{host}:{port}"
+        self.client = boto3.client(
+            "kinesis",
+            endpoint_url=self.endpoint,
+            region_name="eu-west-1",
+            aws_access_key_id="an-access-key",
+            aws_secret_access_key="a-secret-key",
+        )
+
+    def stream(self, name: str, shards: int = 1) -> None:
+        self.client.create_stream(StreamName=name, ShardCount=shards)
+
+    def put(self, name: str, *records: tuple[str, bytes]) -> None:
+        for key, data in records:
+            self.client.put_record(StreamName=name, Data=data, PartitionKey=key)
+
+    def open_shards(self, name: str) -> list[dict[str, Any]]:
+        found = self.client.list_shards(StreamName=name)["Shards"]
+        return [one for one in found if "EndingSequenceNumber" not in one["SequenceNumberRange"]]
+
+    def records(self, name: str) -> list[tuple[str, bytes]]:
+        """(key, data) of everything in a stream, shard by shard."""
+        found = []
+        for shard in self.client.list_shards(StreamName=name)["Shards"]:
+            where = {"StreamName": name, "ShardId": shard["ShardId"], "ShardIteratorType": "TRIM_HORIZON"}
+            iterator = self.client.get_shard_iterator(**where)["ShardIterator"]
+            found += self.client.get_records(ShardIterator=iterator, Limit=10_000)["Records"]
+        return [(one["PartitionKey"], one["Data"]) for one in found]
+
+    def close(self) -> None:
+        self._server.stop()
