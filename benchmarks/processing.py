@@ -22,7 +22,7 @@ from typing import Any
 import orjson
 
 from benchmarks.rules import DESTINATIONS, FIELDS, HEAD, SEGMENTS
-from connector import clock
+from connector import clock, memory
 from connector.config import store as configuration_store
 from connector.config.schema import configuration_from
 from connector.config.settings import Settings
@@ -69,6 +69,7 @@ def main() -> None:
         floor = time_floor(folder / "floor.db", items)
         services, pipeline = prepare(folder / "data", items)
         spent = watch()
+        memory.settle()  # as a worker does
         seconds, cpu = process(services, pipeline, arguments.profile)
         rate, size = len(items) / seconds, sum(len(item.body) for item in items) / len(items)
         print(f"{len(items)} orders of {size:.0f} bytes by {arguments.people} people, 20 segments, 3 destinations")

@@ -91,7 +91,7 @@ def web(address: str, port: int) -> None:
 
 def _application() -> Any:  # granian's type says callable; it takes what has __rsgi__
     """The application in the process that serves it, with this process's settings and logging."""
-    from connector import logs
+    from connector import logs, memory
     from connector.config.settings import Settings
 
     with suppress(AttributeError, OSError):  # Linux has it, and a sandbox may forbid it
@@ -102,7 +102,9 @@ def _application() -> Any:  # granian's type says callable; it takes what has __
     _end_with(os.getppid(), lambda: os._exit(1))
     settings = Settings.from_environment()
     logs.configure(settings.log_level, settings.log_format, secrets=(settings.api_token or "", *settings.secret_keys))
-    return application(settings)
+    served = application(settings)
+    memory.settle()
+    return served
 
 
 def _end_with(parent: int, end: Callable[[], None]) -> None:
@@ -119,11 +121,13 @@ def _end_with(parent: int, end: Callable[[], None]) -> None:
 
 def worker(settings: "Settings") -> None:
     """Work until SIGTERM or SIGINT; the batch under way is finished first."""
+    from connector import memory
     from connector.services import Services
     from connector.worker import Worker
 
     services = Services(settings)
     worker = Worker(services)
+    memory.settle()
 
     def stop(_signal: int, _frame: FrameType | None) -> None:
         worker.stop()

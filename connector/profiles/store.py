@@ -41,7 +41,7 @@ _HELD = select(identifier.c.profile_id, identifier.c.kind, identifier.c.value).w
 _TIE = upsert(identifier)
 _TIE = _TIE.on_conflict_do_update(
     index_elements=["kind", "value"],
-    set_={name: _TIE.excluded[name] for name in ("profile_id", "source", "seen_at", "shared")},
+    set_={name: _TIE.excluded[name] for name in ("profile_id", "source", "seen_at")},
 )
 
 
@@ -104,6 +104,13 @@ def spend_ids(tx: Connection, last: int) -> None:
     tx.execute(row.on_conflict_do_update(index_elements=["name"], set_={"value": row.excluded.value}))
 
 
+_SHARE = (
+    update(identifier)
+    .where(identifier.c.kind == bindparam("kind_"), identifier.c.value == bindparam("value_"))
+    .values(shared=1)
+)
+
+
 def tie(
     tx: Connection,
     ties: Mapping[Identifier, int],
@@ -122,11 +129,12 @@ def tie(
                     "profile_id": person,
                     "source": source_of.get(one, ""),
                     "seen_at": now,
-                    "shared": int(one in shared),
                 }
                 for one, person in ties.items()
             ],
         )
+    if shared:
+        tx.execute(_SHARE, [{"kind_": one.kind, "value_": one.value} for one in shared])
 
 
 # --- people ----------------------------------------------------------------------------------------------------------

@@ -2,12 +2,11 @@
 
 from collections import Counter
 from collections.abc import Iterable
-from zlib import crc32
 
 import orjson
 from sqlalchemy import Connection
 
-from connector.clock import Millis
+from connector.clock import SECOND, Millis
 from connector.domain import Delivery
 from connector.quality import store
 from connector.quality.shape import shape
@@ -16,7 +15,7 @@ from connector.quality.store import Topic
 LEARNING = 100
 """Deliveries of a topic that are all looked at, before anything in it can be news."""
 
-_ONE_IN = 32  # of those that come after
+_EVERY: Millis = SECOND  # of those that come after, one in this time: a look takes as long as two orders
 _MOST_PATHS = 2_000  # of one topic: beyond it the sender makes up names, and nothing can be said
 
 
@@ -26,6 +25,7 @@ class ShapeWatch:
     def __init__(self) -> None:
         self._known: dict[Topic, set[tuple[str, str]]] = {}
         self._looked: Counter[Topic] = Counter()
+        self._looked_at: dict[Topic, Millis] = {}
 
     def look(self, tx: Connection, deliveries: Iterable[Delivery], now: Millis) -> None:
         """Learn the shapes of these deliveries, and note what is new in them, in the caller's transaction.
@@ -38,8 +38,9 @@ class ShapeWatch:
             topic = (delivery.source, delivery.topic)
             known = self._of(tx, topic)
             learned = self._looked[topic] >= LEARNING
-            if learned and crc32(delivery.id.encode()) % _ONE_IN:
+            if learned and now - self._looked_at.get(topic, 0) < _EVERY:
                 continue
+            self._looked_at[topic] = now
             try:
                 pairs = shape(orjson.loads(delivery.body))
             except orjson.JSONDecodeError:  # a form, say: its source knows what to make of it

@@ -10,6 +10,7 @@ from sqlalchemy.dialects.sqlite import insert as upsert
 from connector.clock import Millis
 from connector.storage.tables import (
     account,
+    backfill,
     cue,
     dead_letter,
     meta,
@@ -64,12 +65,10 @@ def want(tx: Connection, rows: Sequence[Row], settles_at: Millis = 0) -> None:
     many = {row["destination"] for row in rows if row.get("bulk") and row["pending"]}
     numbers = {destination: decide_for_many(tx, destination, rows[0]["changed_at"], settles_at) for destination in many}
     if rows:
-        tx.execute(_WANT, [_waiting(row, numbers) for row in rows])
-
-
-def _waiting(row: Row, numbers: Mapping[str, int]) -> Row:
-    bulk = int(row["pending"] and row.get("bulk", 0))
-    return {**row, "bulk": bulk, "held": numbers[row["destination"]] if bulk else 0}
+        for row in rows:
+            row["bulk"] = int(row["pending"] and row.get("bulk", 0))
+            row["held"] = numbers[row["destination"]] if row["bulk"] else 0
+        tx.execute(_WANT, rows)
 
 
 def contact_owners(connection: Connection, destination: str, remote_ids: Iterable[str]) -> dict[str, int]:
@@ -848,6 +847,12 @@ def refilling(connection: Connection) -> tuple[int, int] | None:
     sums = select(func.sum(refill.c.position), func.sum(refill.c.last)).where(refill.c.finished_at.is_(None))
     position, last = connection.execute(sums).one()
     return None if position is None else (int(position), int(last))
+
+
+def fetching(connection: Connection) -> bool:
+    """Whether a source's past is being fetched, without a hitch: how many people it is about is not known yet."""
+    query = select(backfill.c.kind).where(backfill.c.finished_at.is_(None), backfill.c.attempts == 0).limit(1)
+    return connection.execute(query).first() is not None
 
 
 def judge(tx: Connection, destination: str, number: int, *, hold: str = "", lately: str = "") -> bool:
