@@ -1,6 +1,6 @@
 """Desired and pushed states, cues, pushes and accounts in the database."""
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import orjson
