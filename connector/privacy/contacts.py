@@ -3,9 +3,10 @@
 from random import Random
 
 import structlog
+from sqlalchemy.exc import SQLAlchemyError
 
 from adapters.destination import Destination
-from adapters.errors import Rejected, Transient
+from adapters.errors import DeliveryError, Rejected, Transient
 from connector.clock import Millis
 from connector.privacy import store
 from connector.storage.database import Database
@@ -45,6 +46,15 @@ class Eraser:
                 with self._database.tx() as tx:
                     store.retry_erasure(tx, row["id"], now + wait, now, error.message)
                 raise
+            except (DeliveryError, SQLAlchemyError):
+                raise  # the whole account, or our disk
+            except Exception as fault:
+                # A fault of ours with this one contact must not hold up the others, nor everything that is pushed.
+                log.exception("erasure.failed", destination=self._name, erasure=row["id"])
+                told = f"a fault of ours, see the log: {type(fault).__name__}"
+                with self._database.tx() as tx:
+                    store.retry_erasure(tx, row["id"], now + backoff(row["attempts"], 0, self._chance), now, told)
+                continue
             with self._database.tx() as tx:
                 store.settle_erasure(tx, row["id"], "done", now)
             log.info("erasure.done", destination=self._name, erasure=row["id"])

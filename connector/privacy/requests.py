@@ -13,6 +13,7 @@ GRACE: Millis = 7 * DAY
 and gives 30 days (2026-09): a shop that only renewed its app would lose every contact, some of them for good."""
 
 _NEEDLES = ("customer_id", "email", "phone")
+_TELLING = 8  # characters from which a customer id is nothing else by chance: Shopify's have 13, WooCommerce counts
 
 
 def take(
@@ -117,11 +118,17 @@ def _erase_elsewhere(
             for (name, email), remote_id in wanted.items()
         ],
     )
-    needles = {_needle(one) for one in identifiers if one.kind in _NEEDLES}
+    needles = {needle for one in identifiers if one.kind in _NEEDLES for needle in _needles(one)}
     if needles:
         store.add_trace(tx, request, needles | {email.lower() for _, email, _ in contacts}, asked_at)
 
 
-def _needle(one: Identifier) -> str:
-    """What a raw body shows of an identifier: a customer id stands there without the name of its source."""
-    return one.value.partition(":")[2] if one.kind == "customer_id" else one.value.lower()
+def _needles(one: Identifier) -> list[str]:
+    """What a raw delivery shows of an identifier: a customer id stands in it without the name of its source. A short
+    one, such as 5, is a quantity and a price as well, and counts only where it says whose the delivery is."""
+    if one.kind != "customer_id":
+        return [one.value.lower()]
+    source, _, id_ = one.value.partition(":")
+    if len(id_) >= _TELLING:
+        return [id_]
+    return [f"{source}/customer:{id_}", f"{source}/user:{id_}", f'"userId":"{id_}"', f'"userId":{id_}']

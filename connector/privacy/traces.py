@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Sequence
+from itertools import takewhile
 
 import orjson
 from sqlalchemy import delete, select
@@ -10,7 +11,7 @@ from connector.clock import Millis
 from connector.inbox.sql import unpack
 from connector.privacy import store
 from connector.storage.database import Database
-from connector.storage.tables import delivery
+from connector.storage.tables import delivery, log_position
 
 _PIECE = 500  # bodies in one step: some 20 ms
 
@@ -25,30 +26,34 @@ def step(database: Database, inbox: Database, now: Millis) -> bool:
     """Look through one piece; True while there is more to look at. A crash in between repeats the piece.
 
     A delivery goes when it names the person, although an order or a merge may name somebody else too: it was worked
-    on, and cannot be replayed any more. What was received after the erasure stays.
+    on, and cannot be replayed any more. One that waits to be worked on is waited for. What was received after the
+    erasure stays.
     """
     with database.read() as connection:
         trace = store.next_trace(connection)
+        positions = {part: pos for part, pos in connection.execute(select(log_position.c.part, log_position.c.pos))}
     if trace is None:
         return False
     found = pattern(orjson.loads(trace["needles"]))
     query = (
-        select(delivery.c.id, delivery.c.key, delivery.c.body)
+        select(delivery.c.id, delivery.c.part, delivery.c.pos, delivery.c.key, delivery.c.body)
         .where(delivery.c.id > trace["position"], delivery.c.received_at <= trace["until"])
         .order_by(delivery.c.id)
         .limit(_PIECE)
     )
     with inbox.read() as connection:
         rows = connection.execute(query).all()
-    hits = [id_ for id_, key, body in rows if found.search(key.encode()) or found.search(unpack(body))]
+    done = list(takewhile(lambda row: row.pos < positions.get(row.part, 0), rows))
+    hits = [row.id for row in done if found.search(row.key.encode()) or found.search(unpack(row.body))]
     if hits:
         with inbox.tx() as tx:
             tx.execute(delete(delivery).where(delivery.c.id.in_(hits)))
-    if len(rows) == _PIECE:
-        with database.tx() as tx:
-            store.count(tx, trace["request_id"], deliveries=len(hits))
-            store.move_trace(tx, trace["request_id"], rows[-1].id)
-        return True
+    if len(done) < len(rows) or len(rows) == _PIECE:
+        if done:
+            with database.tx() as tx:
+                store.count(tx, trace["request_id"], deliveries=len(hits))
+                store.move_trace(tx, trace["request_id"], done[-1].id)
+        return bool(done)
     letters = _dead_letters(database, found, trace["until"])
     with database.tx() as tx:
         store.count(tx, trace["request_id"], deliveries=len(hits) + letters)

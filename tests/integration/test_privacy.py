@@ -16,7 +16,7 @@ from connector.inbox.sql import unpack
 from connector.ports import New
 from connector.privacy.requests import GRACE
 from connector.privacy.store import PERSONAL, run_now
-from connector.privacy.traces import pattern
+from connector.privacy.traces import pattern, step
 from connector.storage.tables import metadata
 from connector.web.store import create_token
 from tests.conftest import CONFIG, NOON, Shop, order
@@ -128,6 +128,62 @@ def test_an_erasure_that_a_vendor_refuses_is_told_and_the_next_one_goes_on(synce
         (ADA, "dead", "a legal hold"),
         ("", "done", ""),
     ]
+
+
+def test_a_fault_of_ours_with_one_contact_holds_up_nothing_else(synced: Synced) -> None:
+    synced.configure("klaviyo")
+    synced.deliver(order(), order(1002, customer=502, email=BOB))
+    synced.push()
+    synced.shop.deliver("customers/redact", REDACT)
+    synced.deliver(order(1003, customer=503, email="cy@example.com"))
+    synced.shop.work()
+    [(pusher, _, _)] = synced.shop.worker._pushers.values()
+    assert pusher._adapter is not None
+
+    def broken(_email: str, _remote_id: str | None = None) -> None:
+        raise KeyError("what nobody thought of")
+
+    forget, pusher._adapter.forget = pusher._adapter.forget, broken  # type: ignore[method-assign]
+    synced.push()
+    assert set(synced.klaviyo.contacts()) == {ADA, BOB, "cy@example.com"}
+    told = [("pending", 1, "a fault of ours, see the log: KeyError")]
+    assert synced.rows("SELECT state, attempts, message FROM erasure") == told
+    pusher._adapter.forget = forget  # type: ignore[method-assign]
+    synced.shop.at(NOON + HOUR)
+    synced.push()
+    assert ADA not in synced.klaviyo.contacts()
+
+
+def test_a_short_customer_id_is_looked_for_only_where_it_says_whose_a_delivery_is(shop: Shop) -> None:
+    """In a shop that counts its customers, the id of the first one is a quantity in everybody's orders."""
+    shop.deliver("orders/create", order(customer=1))
+    shop.deliver("orders/create", order(1002, customer=502, email=BOB) | {"quantity": 1, "number": 1})
+    shop.deliver("carts/update", {"customer": {"id": 1}, "token": "c1"})
+    shop.work()
+    shop.deliver("customers/redact", {"customer": {"id": 1, "email": ADA}})
+    shop.at(NOON + MINUTE)
+    with shop.services.inbox.read() as connection:
+        left = connection.exec_driver_sql("SELECT key FROM delivery").scalars().all()
+    assert left == ["shop/customer:502"]
+
+
+def test_what_waits_to_be_worked_on_is_not_taken_out_of_the_line(shop: Shop) -> None:
+    """A position behind which nothing follows would be waited for for ever."""
+    shop.deliver("orders/create", order())
+    shop.deliver("customers/redact", REDACT)
+    while shop.worker._follow_log(0.0):
+        pass
+    shop.deliver("orders/updated", order(1004))
+    database, inbox = shop.services.database, shop.services.inbox
+    while step(database, inbox, shop.time):
+        pass
+    assert len(shop.rows("SELECT * FROM trace")) == 1
+    with inbox.read() as connection:
+        assert connection.exec_driver_sql("SELECT topic FROM delivery").scalars().all() == ["orders/updated"]
+    shop.at(NOON + MINUTE)
+    assert shop.rows("SELECT * FROM trace") == traces(shop) == []
+    assert shop.rows("SELECT * FROM profile") == []  # it was received before the person was erased
+    assert not shop.services.log.fill(0.0)
 
 
 def test_a_destination_that_was_removed_is_told_to_the_operator(synced: Synced) -> None:
