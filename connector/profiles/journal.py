@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import orjson
-from sqlalchemy import Connection, RowMapping, Table, bindparam, delete, insert, or_, select, update
+from sqlalchemy import Connection, RowMapping, Select, Table, bindparam, delete, insert, or_, select, update
 from sqlalchemy.dialects.sqlite import insert as upsert
 
 from connector.clock import Millis
@@ -103,12 +103,21 @@ def undo(tx: Connection, noted: RowMapping, holder: int, now: Millis) -> None:
         if rows:
             tx.execute(back, rows)
     # Those who had become part of the loser before are part of it again.
-    earlier = select(merge.c.loser).where(merge.c.winner == loser, merge.c.state == "merged", merge.c.id < noted["id"])
     tx.execute(
-        update(profile).where(profile.c.merged_into == holder, profile.c.id.in_(earlier)).values(merged_into=loser)
+        update(profile)
+        .where(profile.c.merged_into == holder, profile.c.id.in_(_earlier(loser, noted["id"])))
+        .values(merged_into=loser)
     )
     tx.execute(update(profile).where(profile.c.id == loser).values(merged_into=None, updated_at=now))
     tx.execute(update(merge).where(merge.c.id == noted["id"]).values(state="undone", undone_at=now))
+
+
+def _earlier(loser: int, before: int) -> Select[tuple[int]]:
+    """Whoever had become part of a profile before a merge, by one merge or by several."""
+    of_it = (merge.c.state == "merged", merge.c.id < before)
+    parts = select(merge.c.loser).where(merge.c.winner == loser, *of_it).cte("parts", recursive=True)
+    deeper = select(merge.c.loser).join(parts, merge.c.winner == parts.c.loser).where(*of_it)
+    return select(parts.union(deeper).c.loser)
 
 
 def orders_moved(noted: RowMapping) -> list[tuple[str, str]]:

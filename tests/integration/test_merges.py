@@ -76,6 +76,22 @@ def test_the_journal_says_what_why_and_when(shop: Shop) -> None:
     assert "2 into 1" in shown and "1 orders" in shown and "1 events" in shown
 
 
+def test_who_had_become_part_of_the_loser_by_several_merges_goes_along(shop: Shop) -> None:
+    two(shop)
+    for number, customer in ((1003, 503), (1004, 504)):
+        shop.deliver("orders/create", order(number, customer=customer, email=f"{customer}@example.com"))
+        shop.work()
+    merge(shop, kept=503, gone=504)
+    merge(shop, kept=502, gone=503)
+    merge(shop, kept=501, gone=502)
+    assert [person(shop, id_)[3] for id_ in (2, 3, 4)] == [1, 1, 1]
+    assert unmerge(shop, 3) == (2, 1)
+    assert [person(shop, id_)[3] for id_ in (2, 3, 4)] == [None, 2, 2]
+    assert unmerge(shop, 1) == (4, 2)
+    assert person(shop, 4)[0] == "504@example.com"
+    assert shop.rows("SELECT profile_id FROM shop_order ORDER BY id") == [(1,), (2,), (2,), (4,)]
+
+
 def test_two_people_are_as_they_were_before(make_shop: Any) -> None:
     shop = make_shop(RULES)
     two(shop)
