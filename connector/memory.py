@@ -3,8 +3,6 @@
 import gc
 
 _YOUNG = 50_000  # new objects until the youngest are looked at; a delivery makes several times the 700 of Python
-    50_000  # objects made until the youngest are looked at; Python's own 700 does so several times in each delivery
-)
 
 
 def settle() -> None:
