@@ -467,6 +467,48 @@ shape = Table(
     sqlite_with_rowid=False,
 )
 
+# --- the past --------------------------------------------------------------------------------------------------------
+
+backfill = Table(
+    "backfill",
+    metadata,
+    # The fetching of one kind of thing from a source's past, as far as it has come (see connector.backfill.work).
+    Column("source", Text, primary_key=True),
+    Column("kind", Text, primary_key=True),  # customers | orders | ...
+    Column("since", BigInteger),  # what changed since then; None: everything
+    Column("state", Text, nullable=False),  # wanted | bulk | sort | append | pages | done | failed | cancelled
+    Column("operation", Text),  # the source's id of a bulk operation
+    Column("partial", Integer, nullable=False, server_default=text("0")),  # 1: it failed; pages must do the rest
+    Column("as_of", BigInteger),  # the instant that its result describes
+    Column("size", BigInteger),  # bytes of the result
+    Column("loaded", BigInteger, nullable=False, server_default=text("0")),  # bytes of it that are safely on our disk
+    Column("position", BigInteger, nullable=False, server_default=text("0")),  # bytes of it that are in the log
+    Column("cursor", Text),  # of the next page
+    Column("expected", BigInteger),  # things; None: not known
+    Column("fetched", BigInteger, nullable=False, server_default=text("0")),  # things put in line
+    Column("attempts", Integer, nullable=False, server_default=text("0")),  # that failed, since something went on
+    Column("due_at", BigInteger, nullable=False),
+    Column("started_at", BigInteger, nullable=False),
+    Column("finished_at", BigInteger),
+    Column("message", Text, nullable=False, server_default=""),
+    sqlite_with_rowid=False,
+)
+
+reconciliation = Table(
+    "reconciliation",
+    metadata,
+    # How far what changed at a source has been compared with what came, by kind; `` stands for the subscriptions.
+    Column("source", Text, primary_key=True),
+    Column("kind", Text, primary_key=True),
+    Column("until", BigInteger, nullable=False),  # changes up to then are here
+    Column("cursor", Text),  # of a run that was interrupted, which began at `began_at`
+    Column("began_at", BigInteger),
+    Column("at", BigInteger, nullable=False),  # when it was last tried
+    Column("missed", BigInteger, nullable=False, server_default=text("0")),  # things that no delivery had told of
+    Column("message", Text, nullable=False, server_default=""),
+    sqlite_with_rowid=False,
+)
+
 # --- privacy ---------------------------------------------------------------------------------------------------------
 
 privacy_request = Table(
