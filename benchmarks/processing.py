@@ -43,7 +43,7 @@ _STAGES: tuple[tuple[str, Any, str], ...] = (
     ("identity", line, "identify"),
     ("load people", line, "load"),
     ("entities", line, "store_things"),
-    ("events", line, "store_events"),
+    ("events", profile_store, "add_events"),
     ("traits", line, "compute_traits"),
     ("save people", profile_store, "save"),
     ("facts", segment_store, "load_facts"),
