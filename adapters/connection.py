@@ -6,6 +6,8 @@ Imported at the first call: requests costs more to import than all of the adapte
 import socket
 import ssl
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from http.cookiejar import DefaultCookiePolicy
 from typing import Any
 
@@ -81,12 +83,24 @@ class Connection:
         self, method: str, url: str, headers: dict[str, str], body: bytes | None
     ) -> tuple[int, dict[str, str], bytes]:
         """Status, headers (names in lower case) and body; raises Unreached, Unanswered or TooMuch."""
+        with self._sent(method, url, headers, body) as response:
+            content = self._read(response)
+            return response.status_code, _named(response), content
+
+    @contextmanager
+    def stream(self, url: str, headers: dict[str, str]) -> Iterator[tuple[int, dict[str, str], Iterator[bytes]]]:
+        """Status, headers and the body as it comes, however large; raises Unreached or Unanswered, also half way."""
+        with self._sent("GET", url, headers, None) as response:
+            pieces = iter(lambda: response.raw.read1(_CHUNK, decode_content=True), b"")
+            yield response.status_code, _named(response), pieces
+
+    @contextmanager
+    def _sent(self, method: str, url: str, headers: dict[str, str], body: bytes | None) -> Iterator[requests.Response]:
         try:
             with self._session.request(
                 method, url, headers=headers, data=body, timeout=self._timeout, allow_redirects=False, stream=True
             ) as response:
-                content = self._read(response)
-                return response.status_code, {k.lower(): v for k, v in response.headers.items()}, content
+                yield response
         except (requests.Timeout, ReadTimeoutError) as error:
             if isinstance(error, requests.ConnectTimeout):
                 raise Unreached("connecting timed out") from None
@@ -116,3 +130,7 @@ class Connection:
 
     def close(self) -> None:
         self._session.close()
+
+
+def _named(response: requests.Response) -> dict[str, str]:
+    return {name.lower(): value for name, value in response.headers.items()}

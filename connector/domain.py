@@ -111,6 +111,16 @@ source be erased."""
 
 
 @dataclass(frozen=True, slots=True)
+class Fetch:
+    """A thing that a delivery only names, and that its source has to be asked for. Never an address: where to ask is
+    configured. `shop`: which shop of the sender's it is in, as in AdminConfig, where the delivery says so."""
+
+    kind: str
+    id: str
+    shop: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Normalised:
     """What one delivery means. All of it concerns the one person named by `identifiers`, or nobody (products).
 
@@ -122,6 +132,7 @@ class Normalised:
     `merged_from`: identifiers of a second person who is now this one (customers/merge).
     `contact`: the record id of who is meant at the destination whose source this is, where no identifier is known.
     `privacy`: the law's request about the person named by `identifiers`, or about everybody of this source.
+    `fetch`: what has to be asked for to know more; the answer is a delivery of its own.
     """
 
     identifiers: tuple[Identifier, ...] = ()
@@ -136,6 +147,7 @@ class Normalised:
     merged_from: tuple[Identifier, ...] = ()
     contact: str | None = None
     privacy: PrivacyKind | None = None
+    fetch: tuple[Fetch, ...] = ()
     skipped: str | None = None
     """Why a delivery means nothing to us (`unknown_topic`, `stub`, ...): counted, kept raw."""
 
@@ -197,10 +209,29 @@ class BrowserConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class AdminConfig:
+    """How a source's own API is reached, to read what was before and what was missed. `client_id` and `client_secret`,
+    or `access_token`, are references or encrypted values as in SourceConfig; `base_url` as in DestinationConfig."""
+
+    shop: str
+    client_id: str | None = None
+    client_secret: str | None = None
+    access_token: str | None = None
+    version: str = "2026-10"
+    base_url: str | None = None
+    allow_insecure: bool = False
+
+
+ADMIN_SECRETS = ("client_id", "client_secret", "access_token")
+"""What of an AdminConfig is kept as a secret."""
+
+
+@dataclass(frozen=True, slots=True)
 class SourceConfig:
     """A configured source. `secrets` are references (`env:NAME`, `file:PATH`) or encrypted values (`enc:...`). `shop`:
     the source whose user and order ids this one sends, and which is the truth about its orders. `silent_after`: how
-    long, such as 6h, no good delivery may come until somebody is told. `options`: its kind's own, such as a mapping."""
+    long, such as 6h, no good delivery may come until somebody is told. `options`: its kind's own, such as a mapping.
+    `admin`: its own API, when we may ask it."""
 
     name: str
     kind: str
@@ -209,6 +240,7 @@ class SourceConfig:
     shop: str | None = None
     silent_after: str | None = None
     options: Mapping[str, Json] = field(default_factory=dict)
+    admin: AdminConfig | None = None
 
 
 Published = Literal["events", "memberships"]

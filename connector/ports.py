@@ -1,10 +1,11 @@
 """Every seam of StoreCue on one screen: the log, sources, conditions. Destinations: `adapters.destination`."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple, Protocol, runtime_checkable
 
+from adapters.destination import Clock
 from connector.clock import Millis
-from connector.domain import Delivery, Facts, Json, Normalised, RawRequest, StoreInfo, Verdict
+from connector.domain import AdminConfig, Delivery, Facts, Json, Normalised, RawRequest, StoreInfo, Verdict
 from connector.errors import NotDurable
 
 
@@ -121,6 +122,164 @@ class Greets(Protocol):
     def greet(self, request: RawRequest, secrets: Sequence[str]) -> Reply | None:
         """The answer to a request of any method that is no delivery; None for what may be one. It is asked first, and
         nothing is kept. Raises RejectedDelivery."""
+
+
+class Bulk(NamedTuple):
+    """How a bulk operation stands at the source: `state` running, ready or failed; `url` of the result, of `size` bytes
+    and `found` records; `partial`: it failed, and the url is of what it had found until then."""
+
+    state: str
+    objects: int
+    found: int | None = None
+    size: int | None = None
+    url: str | None = None
+    ended_at: Millis | None = None
+    partial: bool = False
+    message: str = ""
+
+
+class Record(NamedTuple):
+    """A thing of the source's past: its id and the instant of its version, beside the body of its delivery."""
+
+    id: str
+    updated_at: Millis
+    body: bytes
+
+
+class Page(NamedTuple):
+    """Some records, and where the next ones begin; None at the end."""
+
+    records: Sequence[Record]
+    next: str | None
+
+
+class Finding(NamedTuple):
+    """What was found wrong or right with the access to a source: `hint` says what, and who must act."""
+
+    name: str
+    good: bool
+    hint: str
+
+
+class History(Protocol):
+    """A source's own API: what was there before, and what was missed. Every call may raise an adapters.errors one."""
+
+    kinds: Sequence[str]
+    signs: str | None
+    """The secret by which deliveries of its subscriptions are signed, where it is known."""
+
+    def count(self, kind: str, since: Millis | None) -> int | None:
+        """About how many there are; None when the source does not say."""
+
+    def begin(self, kind: str, since: Millis | None, asked_at: Millis) -> str | None:
+        """The id of a bulk operation that fetches everything of a kind that changed since, the one from before a crash
+        (not older than `asked_at`) if there is one; None when it refuses, and pages must do."""
+
+    def look(self, operation: str) -> Bulk:
+        """How the operation stands."""
+
+    def cancel(self, operation: str) -> None:
+        """Stops it, if it still runs."""
+
+    def download(self, url: str, start: int) -> "tuple[int, Iterator[bytes]]":
+        """Where the pieces begin, which is `start` or 0, and the pieces of the result."""
+
+    def owner(self, line: bytes) -> tuple[str, bool]:
+        """The id of the record that a line of the result belongs to, and whether it is the record's own line."""
+
+    def record(self, kind: str, line: bytes, parts: Sequence[bytes]) -> Record:
+        """The record of a line with the lines that belong to it."""
+
+    def page(self, kind: str, since: Millis | None, cursor: str | None) -> Page:
+        """The next records that changed since, where the source can: oldest change first."""
+
+    def delivery(self, kind: str, record: Record, received_at: Millis, *, quiet: bool) -> New:
+        """The record as a delivery of the source, under a topic of its own. `quiet`: it may fire nothing."""
+
+    def subscriptions(self, address: str) -> "dict[str, bool]":
+        """Topic that we use -> whether it is sent to `address`."""
+
+    def subscribe(self, topics: Sequence[str], address: str) -> "dict[str, str]":
+        """Topic -> why it could not be subscribed; empty when all could."""
+
+    def findings(self, now: Millis) -> list[Finding]:
+        """The access itself: the login, what it may read, the age of the API's version."""
+
+    def days(self, days: Sequence[tuple[Millis, Millis]]) -> list[int]:
+        """How many orders were placed in each of these spans [from, to)."""
+
+    def close(self) -> None: ...
+
+
+@runtime_checkable
+class Remembers(Protocol):
+    """A Source that can be asked for its past."""
+
+    def history(self, name: str, config: AdminConfig, clock: Clock) -> History:
+        """Its API, by credentials that are opened already. `name` is the source's."""
+
+
+class Api(Protocol):
+    """A source's own API as it is asked day by day. Every call may raise an adapters.errors one."""
+
+    def close(self) -> None: ...
+
+
+@runtime_checkable
+class FetchesThings(Api, Protocol):
+    """An Api of a source whose deliveries only name what has changed."""
+
+    def fetch(self, kind: str, id_: str, asked_at: Millis, *, quiet: bool) -> New:
+        """The thing as a delivery of the source, received at `asked_at`, its id made of the thing and its version; that
+        it is gone, likewise. Rejected concerns this thing alone, Transient too unless nothing can be asked for."""
+
+
+class Changes(NamedTuple):
+    """Some of what has changed, as deliveries, the oldest change first; `until`: the instant of the latest; `next`: where
+    more begin."""
+
+    deliveries: Sequence[New]
+    until: Millis | None
+    next: str | None
+
+
+@runtime_checkable
+class TellsChanges(Api, Protocol):
+    """An Api of a source that tells nothing by itself: it is asked for each of `kinds` once in `every`."""
+
+    kinds: Sequence[str]
+    every: Millis
+
+    def changes(self, kind: str, since: Millis | None, cursor: str | None, begun_at: Millis, now: Millis) -> Changes:
+        """What has changed since, and a little before, because a change may become visible late; None: everything.
+        What changed before `begun_at` is history, and fires nothing."""
+
+
+class Access(NamedTuple):
+    """What the `admin` of a source must say. `shop`: a pattern, and `example` of it; `credentials`: the sets of secrets
+    of which one is needed; `required`: the source is of no use without."""
+
+    shop: str
+    example: str
+    credentials: Sequence[Sequence[str]]
+    required: bool = True
+
+
+@runtime_checkable
+class Asked(Protocol):
+    """A Source that has to be asked for what it does not tell."""
+
+    access: Access
+
+    def api(self, name: str, config: AdminConfig, clock: Clock) -> Api:
+        """Its API, by credentials that are opened already. `name` is the source's."""
+
+
+@runtime_checkable
+class Silent(Protocol):
+    """A Source that sends no deliveries, and has no secrets to prove them: it is asked only."""
+
+    silent: bool
 
 
 @runtime_checkable

@@ -6,6 +6,7 @@ from dataclasses import asdict
 from typing import Any, NamedTuple
 
 from connector.domain import (
+    AdminConfig,
     BrowserConfig,
     Configuration,
     DestinationConfig,
@@ -105,12 +106,14 @@ def _of_source(source: SourceConfig) -> dict[str, Json]:
         "shop": source.shop,
         "silent_after": source.silent_after,
         "options": dict(source.options),
+        "admin": source.admin and asdict(source.admin),
     }
 
 
 def _source(name: str, definition: Mapping[str, Json]) -> SourceConfig:
     browser = definition.get("browser")
     taken = browser and BrowserConfig(tuple(browser["keys"]), tuple(browser["origins"]), browser["events_per_second"])
+    admin = definition.get("admin")
     return SourceConfig(
         name,
         definition["kind"],
@@ -119,6 +122,7 @@ def _source(name: str, definition: Mapping[str, Json]) -> SourceConfig:
         definition.get("shop"),
         definition.get("silent_after"),
         definition.get("options", {}),
+        admin and AdminConfig(**admin),
     )
 
 

@@ -10,7 +10,7 @@ from connector.config import field_types
 from connector.config.entries import entries_of
 from connector.config.kinds import Kinds, creation_policy, known_kinds
 from connector.config.yaml_file import IMPLICIT_TYPES
-from connector.domain import Configuration, Json, VerifyConfig
+from connector.domain import AdminConfig, Configuration, Json, VerifyConfig
 
 _SECTIONS = {
     "source": "sources",
@@ -35,6 +35,8 @@ _DESTINATION_DEFAULTS: dict[str, Json] = {
     "engagement": None,
 }
 
+_ADMIN_DEFAULTS = (None, False, AdminConfig("").version)
+
 
 def to_yaml(configuration: Configuration, kinds: Kinds | None = None) -> str:
     """YAML text that means this configuration again, in its order; what is the default is left out."""
@@ -43,6 +45,8 @@ def to_yaml(configuration: Configuration, kinds: Kinds | None = None) -> str:
     for kind, name, definition in entries_of(configuration):
         defaults = _defaults(kind, name, definition, kinds)
         written = {key: value for key, value in definition.items() if key not in defaults or value != defaults[key]}
+        if written.get("admin"):
+            written["admin"] = {key: value for key, value in written["admin"].items() if value not in _ADMIN_DEFAULTS}
         if kind in _SECTIONS:
             file.setdefault(_SECTIONS[kind], {})[name] = written
         else:
@@ -56,7 +60,7 @@ def _defaults(kind: str, name: str, definition: Mapping[str, Json], kinds: Kinds
         known = kinds.destinations.get(definition["kind"])
         return _DESTINATION_DEFAULTS | ({"create_contacts": creation_policy(known)} if known else {})
     if kind == "source":
-        return {"browser": None, "shop": None, "silent_after": None, "options": {}}
+        return {"browser": None, "shop": None, "silent_after": None, "options": {}, "admin": None}
     if kind == "stream":
         return {"into": None, "publish": [], "credentials": {}, "options": {}}
     if kind == "field":

@@ -7,7 +7,7 @@ from typing import Literal
 
 from connector.config.entries import KINDS, Entry, entries_of, same
 from connector.config.secrets import is_encrypted, is_reference
-from connector.domain import Configuration, Json
+from connector.domain import ADMIN_SECRETS, Configuration, Json
 
 Action = Literal["create", "update", "delete", "reorder"]
 
@@ -103,7 +103,7 @@ def _value_changes(old: Mapping[str, Json], new: Mapping[str, Json]) -> Iterator
 def _spread(definition: Mapping[str, Json]) -> Iterator[tuple[str, Json]]:
     """The values of an object, those of its credentials, secrets and options one by one."""
     for name, value in definition.items():
-        if name in ("credentials", "options"):
+        if name in ("credentials", "options", "admin") and value:
             yield from ((f"{name}.{key}", item) for key, item in value.items())
         elif name == "secrets":
             yield from ((f"{name}.{index}", item) for index, item in enumerate(value))
@@ -111,8 +111,12 @@ def _spread(definition: Mapping[str, Json]) -> Iterator[tuple[str, Json]]:
             yield name, value
 
 
+_ADMIN_SECRETS = tuple(f"admin.{key}" for key in ADMIN_SECRETS)
+
+
 def _masked(name: str, value: Json, before: Json = None) -> Json:
-    if not name.startswith(("credentials.", "secrets.")) or value is None or is_reference(value):
+    secret = name.startswith(("credentials.", "secrets.")) or name in _ADMIN_SECRETS
+    if not secret or value is None or is_reference(value):
         return value
     if not is_encrypted(value):
         return "(a secret)"

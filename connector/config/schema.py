@@ -21,6 +21,8 @@ from connector.config.source_options import option_problems
 from connector.config.stream_options import stream_problems
 from connector.config.yaml_file import Document, escaped, nearest
 from connector.domain import (
+    ADMIN_SECRETS,
+    AdminConfig,
     BrowserConfig,
     Configuration,
     CreatePolicy,
@@ -36,6 +38,8 @@ from connector.domain import (
     StreamConfig,
     VerifyConfig,
 )
+from connector.ports import Access, Asked, Remembers, Silent
+from connector.sources import SOURCES
 from connector.sources.segment_api import SegmentApi
 
 _SLUG = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
@@ -340,6 +344,29 @@ def _duration_fault(text: str) -> str | None:
         return str(error)
 
 
+_PAST = Access(
+    r"[a-z0-9][a-z0-9-]{0,62}\.myshopify\.com",
+    "aurora.myshopify.com",
+    (("client_id", "client_secret"), ("access_token",)),
+    required=False,
+)
+_VERSION = re.compile(r"20[0-9]{2}-(?:01|04|07|10)")
+
+
+def _version_fault(text: str) -> str | None:
+    return None if _VERSION.fullmatch(text) else "must be a version of the API, such as 2026-10"
+
+
+class _Admin(_Section):
+    shop = _Text(required=True)
+    client_id = _secret(load_default=None)
+    client_secret = _secret(load_default=None)
+    access_token = _secret(load_default=None)
+    version = _Text(fault=_version_fault, load_default=AdminConfig("").version)
+    base_url = _Text(longest=2000, load_default=None)
+    allow_insecure = _Flag(load_default=False)
+
+
 def _interval_fault(text: str) -> str | None:
     fault = _duration_fault(text)
     return fault or (None if MINUTE <= parse_duration(text) <= DAY else "must be from 1m to 1d, such as 15m")
@@ -347,11 +374,12 @@ def _interval_fault(text: str) -> str | None:
 
 class _Source(_Section):
     kind = _Text(required=True)
-    secrets = _Texts(_secret(), at_least=1, required=True)
+    secrets = _Texts(_secret(), at_least=1, load_default=list)
     browser = fields.Nested(_Browser, load_default=None, allow_none=True)
     shop = _Text(load_default=None)
     silent_after = _Text(load_default=None, fault=_duration_fault)
     options = _Options(load_default=dict)
+    admin = fields.Nested(_Admin, load_default=None, allow_none=True)
 
 
 _ANY_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,62}")
@@ -457,6 +485,7 @@ def _path_problems(loaded: Mapping[str, Any], folder: Path | None) -> _Found:
             for name, entry in loaded["destinations"].items()
         ),
         *((f"/streams/{name}/credentials", entry["credentials"]) for name, entry in loaded["streams"].items()),
+        *((f"/sources/{name}/admin", _admin_secrets(entry)) for name, entry in loaded["sources"].items()),
     ]
     for pointer, found in places:
         for key, secret in found.items() if isinstance(found, Mapping) else enumerate(found):
@@ -475,6 +504,9 @@ def _source_problems(sources: Mapping[str, Any], kinds: Kinds) -> _Found:
         elif entry["shop"] is not None and (entry["shop"] not in sources or entry["shop"] == name):
             known = nearest(entry["shop"], [other for other in sources if other != name])
             yield f"/sources/{name}/shop", f'there is no other source "{entry["shop"]}"; {known}'
+        if not entry["secrets"] and not isinstance(SOURCES.get(entry["kind"]), Silent):
+            yield f"/sources/{name}/secrets", _MESSAGES["required"]
+        yield from _admin_problems(f"/sources/{name}/admin", entry)
         for index, key in enumerate((entry["browser"] or {}).get("keys", ())):
             if key in holders or key in entry["secrets"]:
                 yield f"/sources/{name}/browser/keys/{index}", "is used elsewhere too; each key opens one thing"
@@ -484,6 +516,37 @@ def _source_problems(sources: Mapping[str, Any], kinds: Kinds) -> _Found:
                 f"/sources/{name}/kind",
                 f'"{entry["kind"]}" is not a kind of source; {nearest(entry["kind"], list(kinds.sources))}',
             )
+
+
+def _admin_problems(here: str, entry: Mapping[str, Any]) -> _Found:
+    admin, source = entry["admin"], SOURCES.get(entry["kind"])
+    access = source.access if isinstance(source, Asked) else _PAST if isinstance(source, Remembers) else None
+    if admin is None:
+        if access is not None and access.required:
+            yield here, f"is missing; {entry['kind']} needs it, because it has to be asked for what has changed"
+        return
+    if access is None:
+        yield here, f"is not used by sources of kind {entry['kind']}; remove it"
+        return
+    if not re.fullmatch(access.shop, admin["shop"]):
+        yield f"{here}/shop", f"must be the shop's own address, such as {access.example}"
+    given = {key for key in ADMIN_SECRETS if admin[key] is not None}
+    wanted = next((one for one in access.credentials if given & set(one)), access.credentials[0])
+    if "access_token" in given and ("access_token",) in access.credentials:
+        wanted = ("access_token",)
+    for key in sorted(given - set(wanted)):
+        yield f"{here}/{key}", f"is not used beside {' and '.join(wanted)}; keep one of the two ways"
+    ways = ", or its ".join(" and ".join(one) for one in access.credentials)
+    for key in wanted:
+        if key not in given:
+            yield f"{here}/{key}", f"is missing; write {ways.replace(', or', ' of the app, or', 1)}"
+    if admin["base_url"] is not None and (fault := _address_fault(admin["base_url"], admin["allow_insecure"])):
+        yield f"{here}/base_url", fault
+
+
+def _admin_secrets(entry: Mapping[str, Any]) -> dict[str, str]:
+    admin = entry["admin"] or {}
+    return {key: admin[key] for key in ADMIN_SECRETS if admin.get(key) is not None}
 
 
 def _field_problems(fields: Mapping[str, Any], destinations: list[str]) -> _Found:
@@ -560,7 +623,24 @@ def _source(name: str, entry: Mapping[str, Any], folder: Path | None) -> SourceC
     located = tuple(_located(secret, folder) for secret in entry["secrets"])
     browser = entry["browser"]
     taken = browser and BrowserConfig(tuple(browser["keys"]), tuple(browser["origins"]), browser["events_per_second"])
-    return SourceConfig(name, entry["kind"], located, taken, entry["shop"], entry["silent_after"], entry["options"])
+    return SourceConfig(
+        name,
+        entry["kind"],
+        located,
+        taken,
+        entry["shop"],
+        entry["silent_after"],
+        entry["options"],
+        _admin(entry, folder),
+    )
+
+
+def _admin(entry: Mapping[str, Any], folder: Path | None) -> AdminConfig | None:
+    if entry["admin"] is None:
+        return None
+    address = entry["admin"]["base_url"]
+    kept = {key: _located(secret, folder) for key, secret in _admin_secrets(entry).items()}
+    return AdminConfig(**{**entry["admin"], **kept, "base_url": None if address is None else address.rstrip("/")})
 
 
 def _destination(name: str, entry: Mapping[str, Any], kind: Takes, folder: Path | None) -> DestinationConfig:

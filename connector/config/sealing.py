@@ -1,10 +1,11 @@
 """The secrets of a configuration, all of them at once: found, and encrypted for keeping."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
+from typing import Any
 
 from connector.config.secrets import Vault, is_encrypted, is_reference
-from connector.domain import Configuration
+from connector.domain import ADMIN_SECRETS, Configuration, SourceConfig
 from connector.errors import ConfigurationError
 
 
@@ -13,6 +14,8 @@ def secrets_of(configuration: Configuration) -> Iterator[tuple[str, str]]:
     for source in configuration.sources.values():
         for index, secret in enumerate(source.secrets):
             yield f"/sources/{source.name}/secrets/{index}", secret
+        for key, secret in _admin_secrets(source):
+            yield f"/sources/{source.name}/admin/{key}", secret
     for destination in configuration.destinations.values():
         for name, secret in destination.credentials.items():
             yield f"/destinations/{destination.name}/credentials/{name}", secret
@@ -30,6 +33,7 @@ def with_secrets(configuration: Configuration, change: Callable[[str, str], str]
             name: replace(
                 source,
                 secrets=tuple(changed[f"/sources/{name}/secrets/{index}"] for index in range(len(source.secrets))),
+                admin=source.admin and replace(source.admin, **_under(f"/sources/{name}/admin/", changed)),
             )
             for name, source in configuration.sources.items()
         },
@@ -76,6 +80,15 @@ def sealed(wanted: Configuration, current: Configuration, vault: Vault) -> Confi
 def rotated(configuration: Configuration, vault: Vault) -> Configuration:
     """The configuration with each encrypted secret under the vault's newest key."""
     return with_secrets(configuration, lambda _, secret: vault.rotate(secret) if is_encrypted(secret) else secret)
+
+
+def _admin_secrets(source: SourceConfig) -> list[tuple[str, str]]:
+    found = ((key, getattr(source.admin, key)) for key in ADMIN_SECRETS) if source.admin else ()
+    return [(key, secret) for key, secret in found if secret is not None]
+
+
+def _under(place: str, changed: Mapping[str, str]) -> dict[str, Any]:
+    return {found.removeprefix(place): secret for found, secret in changed.items() if found.startswith(place)}
 
 
 def _holder(place: str) -> str:

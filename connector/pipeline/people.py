@@ -70,7 +70,7 @@ def identify(tx: Connection, meant: Sequence[Meant], batch: Batch, rules: Rules,
             concerned = {one.person} | _buyers(one, stored, people, batch)
             batch.touched |= concerned
             replayed = one.delivery.headers.get(deliveries.REPLAY)
-            if replayed != "quiet":
+            if replayed not in deliveries.QUIET:
                 batch.loud |= concerned
             news = batch.news if replayed is None else batch.again
             news |= concerned

@@ -208,7 +208,8 @@ def order_line(line: Line) -> Body:
     }
 
 
-def _status(order: Order) -> str:
+def status(order: Order) -> str:
+    """Where the order's payment stands."""
     if order.refunded:
         return "refunded" if order.refunded >= order.subtotal + order.discount else "partially_refunded"
     if order.cancelled:
@@ -258,7 +259,7 @@ def order(order: Order) -> Body:
         "duties_included": False,
         "email": order.person.email,
         "estimated_taxes": False,
-        "financial_status": _status(order),
+        "financial_status": status(order),
         "fulfillment_status": "fulfilled" if order.fulfilled else None,
         "landing_site": "/",
         "landing_site_ref": None,

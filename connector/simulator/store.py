@@ -7,6 +7,7 @@ import heapq
 import random
 from collections.abc import Iterator
 from itertools import count
+from typing import Any
 
 from connector.clock import DAY, HOUR, MINUTE, SECOND, Millis, isoformat
 from connector.simulator import bodies
@@ -59,7 +60,8 @@ class Shop:
         self._steps: list[tuple[Millis, int, Pauses]] = []
         self._order = count()
         self._order_number = count(1001)
-        self._orders: list[Order] = []
+        self.orders: list[Order] = []
+        self.checkouts: list[dict[str, Any]] = []  # left standing or not, with what the Admin API tells of them
         self._now: Millis = 0
 
     # --- time passes --------------------------------------------------------------------------------------------------
@@ -229,7 +231,7 @@ class Shop:
             marketing=marketing,
         )
         person.orders += 1
-        self._orders.append(order)
+        self.orders.append(order)
         self._tell("orders/create", bodies.order(order))
         return order
 
@@ -327,6 +329,7 @@ class Shop:
         yield 10 * SECOND
         began = self._now
         self._tell("checkouts/create", bodies.checkout(token, cart_token, person, lines, began, began))
+        self.checkouts.append({"token": token, "person": person, "lines": lines, "created": began})
 
     # --- chance -------------------------------------------------------------------------------------------------------
 

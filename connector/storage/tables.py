@@ -509,6 +509,52 @@ reconciliation = Table(
     sqlite_with_rowid=False,
 )
 
+# --- what is fetched ---------------------------------------------------------------------------------------------------
+
+fetch = Table(
+    "fetch",
+    metadata,
+    # Things that a delivery has only named, to be asked for (see connector.fetch.work).
+    Column("source", Text, primary_key=True),
+    Column("kind", Text, primary_key=True),  # the source's own word
+    Column("id", Text, primary_key=True),
+    Column("asked", Integer, nullable=False),  # deliveries that told of it: grows while the fetch is under way
+    Column("asked_at", BigInteger, nullable=False),  # when the latest of them was received
+    Column("quiet", Integer, nullable=False, server_default=text("0")),  # 1: what is found fires nothing
+    Column("due_at", BigInteger, nullable=False),
+    Column("attempts", Integer, nullable=False, server_default=text("0")),  # that failed
+    Column("message", Text, nullable=False, server_default=""),
+    Index("fetch_due", "source", "due_at"),
+    sqlite_with_rowid=False,
+)
+
+source_poll = Table(
+    "source_poll",
+    metadata,
+    # How far a source that tells nothing by itself has been asked, by kind of thing.
+    Column("source", Text, primary_key=True),
+    Column("kind", Text, primary_key=True),
+    Column("watermark", BigInteger),  # changes up to then are in the log; None: none yet
+    Column("begun_at", BigInteger, nullable=False),  # what changed before is history, and fires nothing
+    Column("due_at", BigInteger, nullable=False),
+    Column("at", BigInteger, nullable=False),  # when it was last asked
+    Column("attempts", Integer, nullable=False, server_default=text("0")),  # that failed, in a row
+    Column("message", Text, nullable=False, server_default=""),
+    sqlite_with_rowid=False,
+)
+
+source_access = Table(
+    "source_access",
+    metadata,
+    # Sources that let us in no more; a row goes once they do again.
+    Column("source", Text, primary_key=True),
+    Column("message", Text, nullable=False),
+    Column("version", BigInteger, nullable=False),  # of the configuration: a newer one is tried at once
+    Column("until", BigInteger, nullable=False),
+    Column("since", BigInteger, nullable=False),
+    sqlite_with_rowid=False,
+)
+
 # --- privacy ---------------------------------------------------------------------------------------------------------
 
 privacy_request = Table(

@@ -73,7 +73,8 @@ class Lately:
 @dataclass(frozen=True, slots=True)
 class Review:
     """How decisions about many stand. decision: the number of the latest one judged; counting: how many profiles of
-    how many a running refill has gone through, (0, 0) while a replay is worked off, None when all is counted."""
+    how many a running refill has gone through, (0, 0) while a replay or a backfill is worked off, None when all is
+    counted."""
 
     decision: int = 0
     hold: Hold | None = None
@@ -136,6 +137,8 @@ def review(database: Database, name: str, now: Millis) -> Review:
             return Review()
         counting = store.refilling(connection)
         if account["settles_at"] > now and account["decisions"] > account["judged"]:
+            counting = counting or (0, 0)
+        if store.fetching(connection):
             counting = counting or (0, 0)
         if counting is not None or account["decisions"] == account["judged"]:
             return Review(account["judged"], hold_of(account), counting)

@@ -8,7 +8,7 @@ import contextlib
 import json
 import socket
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from http import HTTPStatus
@@ -43,12 +43,14 @@ class Request:
 
 @dataclass(frozen=True)
 class Response:
-    """One answer. `body` is bytes as they go out, or a JSON value; None sends no body."""
+    """One answer. `body` is bytes as they go out, or a JSON value; None sends no body. `pieces` come in place of it,
+    with their own Content-Length among the headers; when they end early, the connection does."""
 
     status: int
     body: Any = None
     headers: Mapping[str, str] = field(default_factory=dict)
     media_type: str = "application/json"
+    pieces: Iterator[bytes] | None = None
 
     def encoded(self) -> bytes:
         """The body's bytes."""
@@ -114,6 +116,10 @@ class Server:
                     if response is None:
                         return
                     connection.sendall(_written(response))
+                    if response.pieces is not None:
+                        for piece in response.pieces:
+                            connection.sendall(piece)
+                        return
                     if request.headers.get("connection", "").lower() == "close":
                         return
         except (OSError, ValueError):
@@ -147,7 +153,7 @@ def _read(stream: BufferedReader) -> Request | None:
 def _written(response: Response) -> bytes:
     body = response.encoded()
     lines = [f"HTTP/1.1 {response.status} {_REASONS.get(response.status, 'Unknown')}"]
-    if response.status != HTTPStatus.NO_CONTENT:
+    if response.status != HTTPStatus.NO_CONTENT and response.pieces is None:
         lines.append(f"Content-Length: {len(body)}")
     if body:
         lines.append(f"Content-Type: {response.media_type}")

@@ -2,8 +2,9 @@
 
 from collections.abc import Sequence
 
-from connector.domain import Delivery, Normalised, RawRequest, StoreInfo
-from connector.ports import Claim
+from adapters.destination import Clock
+from connector.domain import AdminConfig, Delivery, Normalised, RawRequest, StoreInfo
+from connector.ports import Claim, History
 from connector.sources import signatures
 from connector.sources.documents import json_object
 from connector.sources.shopify import claim, graphql, pixels, topics
@@ -32,6 +33,12 @@ class Shopify:
     def claim(self, request: RawRequest) -> tuple[Claim, ...]:
         """The filing data: from headers and a search in the raw bytes. RejectedDelivery 400 without a topic."""
         return (claim.claim(request),)
+
+    def history(self, name: str, config: AdminConfig, clock: Clock) -> History:
+        """The shop's Admin API. Imported when it is asked for: whoever takes in webhooks has no use for it."""
+        from connector.sources.shopify.admin import ShopHistory
+
+        return ShopHistory(name, config, clock)
 
     def normalise(self, delivery: Delivery, store: StoreInfo) -> Normalised:
         """What the delivery means. UnprocessableEvent says which field could not be understood, by JSON pointer."""

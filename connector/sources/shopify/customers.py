@@ -180,13 +180,13 @@ def consents(found: Mapping[str, Any], arrival: Arrival, undated: Millis | None)
         ("sms", found.get("sms_marketing_consent")),
     )
     given = [
-        consent
+        word
         for channel, said in spoken
-        if said and (consent := _consent(channel, said, at(said.get("consent_updated_at"))))
+        if said and (word := consent(channel, said, at(said.get("consent_updated_at"))))
     ]
     accepts = found.get("accepts_marketing")  # the only word until 2024-01
     accepted_at = at(found.get("accepts_marketing_updated_at"))
-    if accepts is not None and accepted_at is not None and not any(consent.channel == "email" for consent in given):
+    if accepts is not None and accepted_at is not None and not any(word.channel == "email" for word in given):
         state: ConsentState = "subscribed" if accepts else "not_subscribed"
         given.append(Consent("email", state, accepted_at, found.get("marketing_opt_in_level")))
     return tuple(given)
@@ -198,11 +198,11 @@ def _consented(
     if not who:
         raise UnprocessableEvent("/customer_id: is missing", reason="bad_id")
     said = said or {}
-    consent = _consent(channel, said, arrival.at(said.get("consent_updated_at"), said.get("updated_at")))
-    return Normalised(identifiers=who, consents=(consent,) if consent else (), authoritative=True)
+    word = consent(channel, said, arrival.at(said.get("consent_updated_at"), said.get("updated_at")))
+    return Normalised(identifiers=who, consents=(word,) if word else (), authoritative=True)
 
 
-def _consent(channel: Channel, said: Mapping[str, Any], at: Millis | None) -> Consent | None:
+def consent(channel: Channel, said: Mapping[str, Any], at: Millis | None) -> Consent | None:
     """Shopify's word on one channel: GraphQL spells states in capitals, and null means that nothing was ever said."""
     state = _STATES.get((said.get("state") or "").lower())
     if state is None or at is None:

@@ -40,6 +40,11 @@ _CONTACTS = {
     "default_email_address": ("email", "emailAddress", "email_marketing_consent"),
     "default_phone_number": ("phone", "phoneNumber", "sms_marketing_consent"),
 }
+# Since 2026-07 each way of writing to a phone has a consent of its own.
+_PHONE_CONSENTS = {
+    "smsMarketingConsent": "sms_marketing_consent",
+    "whatsAppMarketingConsent": "whats_app_marketing_consent",
+}
 _BY_ID = {"product", "variant", "order"}
 _LOWER = {"financial_status", "fulfillment_status", "state", "cancel_reason", "kind", "status"}
 
@@ -57,7 +62,7 @@ def event(body: dict[str, Any], arrival: Arrival) -> Normalised:
     found = data.get(resource) if isinstance(data, dict) else None
     if not isinstance(found, dict) or not found.get("id"):
         return Normalised(skipped="thin_event")
-    meant = handler(_classic(found, 0), arrival)
+    meant = handler(classic(found), arrival)
     return meant if meant.skipped is None else Normalised(skipped="thin_event")
 
 
@@ -65,6 +70,12 @@ def _variable(body: dict[str, Any], name: str) -> str | None:
     variables = body.get("query_variables")
     value = variables.get(name) if isinstance(variables, dict) else None
     return value if isinstance(value, str) else None
+
+
+def classic(found: dict[str, Any]) -> dict[str, Any]:
+    """A thing of the Admin API, an object, as a classic body spells it."""
+    spelt: dict[str, Any] = _classic(found, 0)
+    return spelt
 
 
 def _classic(value: Any, depth: int) -> Any:
@@ -91,6 +102,14 @@ def _classic(value: Any, depth: int) -> Any:
                     "opt_in_level": inner.get("marketingOptInLevel"),
                     "consent_updated_at": inner.get("marketingUpdatedAt"),
                 }
+            for channel, name_of in _PHONE_CONSENTS.items():
+                if isinstance(said := inner.get(channel), dict):
+                    found[name_of] = {
+                        "state": said.get("state"),
+                        "opt_in_level": said.get("optInLevel"),
+                        "consent_updated_at": said.get("updatedAt"),
+                        "updated_at": said.get("updatedAt"),
+                    }
             inner = inner.get(value_of)
         elif snake in _BY_ID and isinstance(inner, dict):
             snake, inner = f"{snake}_id", inner.get("id")

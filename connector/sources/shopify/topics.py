@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 from connector.domain import Normalised
-from connector.sources.shopify import carts, catalogue, customers, orders
+from connector.sources.shopify import backfilled, carts, catalogue, customers, orders
 from connector.sources.shopify.arrival import Arrival
 
 Handler = Callable[[Any, Arrival], Normalised]
@@ -46,6 +46,10 @@ TOPICS: dict[str, Handler] = {
     "collections/delete": catalogue.collection_deleted,
     "shop/update": catalogue.shop,
     "app/uninstalled": catalogue.uninstalled,
+    "backfill/customers": backfilled.customer,  # ours: what was asked of the Admin API
+    "backfill/orders": backfilled.order,
+    "backfill/products": backfilled.product,
+    "backfill/checkouts": backfilled.checkout,
 }
 
 SKIPPED: dict[str, str] = {

@@ -1,0 +1,87 @@
+"""Who fetches what was before and what was missed: one thread among all workers, beside the senders."""
+
+import threading
+from collections.abc import Callable, Mapping
+
+import structlog
+from sqlalchemy.exc import OperationalError
+
+from connector.backfill.reconcile import Reconciler
+from connector.backfill.store import due
+from connector.backfill.work import Backfills, Histories
+from connector.clock import Millis
+from connector.domain import SourceConfig
+from connector.ports import Remembers
+from connector.services import Services
+from connector.sync.turn import Turn
+
+log = structlog.get_logger("past")
+
+_IDLE_WAIT = 1.0  # seconds between looks at what is due
+_STOP_WITHIN = 5.0  # seconds for a call under way
+
+
+class Past:
+    """Backfills and the hourly comparison, one step after the other."""
+
+    def __init__(self, services: Services, now: Callable[[], Millis]) -> None:
+        self._services = services
+        self._now = now
+        self._histories = Histories(services.history)
+        common = (services.database, services.inbox, services.log)
+        self._backfills = Backfills(*common, services.settings.data_dir, self._histories)
+        self._reconciler = Reconciler(*common, self._histories, services.settings.public_url)
+        self._turn = Turn(services.settings.data_dir, "sources", "fetch")
+        self._stopping = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def step(self) -> bool:
+        """Do what is due, a step; False when nothing is, or when it is another worker's turn."""
+        return self.step_backfill() or self.step_reconcile()
+
+    def step_backfill(self) -> bool:
+        """The next step of a backfill."""
+        sources = self._services.configuration().sources
+        return self._mine(sources) and self._backfills.step(sources, self._now())
+
+    def step_reconcile(self) -> bool:
+        """The next step of the hourly look."""
+        kinds = self._services.source_kinds
+        configured = self._services.configuration().sources
+        sources = {name: config for name, config in configured.items() if isinstance(kinds[config.kind], Remembers)}
+        if not self._mine(sources):
+            return False
+        secrets = {name: held for name, (_, held) in self._services.sources().items()}
+        return self._reconciler.step(sources, secrets, self._now())
+
+    def _mine(self, sources: Mapping[str, SourceConfig]) -> bool:
+        """Whether there is anything to ask, and no other worker does. A cancelled backfill has to be ended even when
+        its source has no API any more."""
+        asks = any(config.admin for config in sources.values())
+        with self._services.database.read() as connection:
+            asks = asks or bool(due(connection, self._now()))
+        return asks and self._turn.take()
+
+    def start(self) -> None:
+        """Step in a thread of its own, until `close`."""
+        self._thread = threading.Thread(target=self._run, name="past", daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        self._stopping.set()
+        if self._thread is not None:
+            self._thread.join(_STOP_WITHIN)
+        self._histories.close()
+        self._turn.give_back()
+
+    def _run(self) -> None:
+        busy = False
+        while not self._stopping.wait(0.0 if busy else _IDLE_WAIT):
+            try:
+                busy = self.step()
+            except OperationalError as error:
+                busy = False
+                log.error("past.database_failed", hint=str(error.orig))
+            except Exception:
+                busy = False
+                log.exception("past.failed")
