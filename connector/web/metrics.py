@@ -1,8 +1,11 @@
 """What Prometheus reads: numbers that all processes share come from the database, one histogram from this process."""
 
+import shutil
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import structlog
@@ -19,6 +22,7 @@ from connector.reporting import backlog, dead_letters, destinations, segments, v
 from connector.reporting.counts import counts
 from connector.reporting.sources import ACCEPTED, REJECTED
 from connector.storage import counters
+from connector.storage.backup import files
 
 if TYPE_CHECKING:
     from connector.services import Services
@@ -145,6 +149,7 @@ class _Shared:
             verified = verifications.latest(state)
             members = self._count_members(state, now)
             good = heard(state)
+        sizes = files(self._services.settings.database_url, self._services.settings.inbox_url)._asdict()
         yield from _counter_families(counted)
         yield _gauge("storecue_lag", "Deliveries that wait to be processed.", (), [((), sum(p.lag for p in parts))])
         age = 0.0 if oldest is None else max(0, now - oldest) / SECOND
@@ -213,6 +218,18 @@ class _Shared:
             [((name,), row["at"] / SECOND) for name, row in verified.items() if name in names.destinations],
         )
         yield _gauge(
+            "storecue_database_bytes",
+            "How large each database is, with its write-ahead log.",
+            ("database",),
+            [((name,), _size(path)) for name, path in sizes.items()],
+        )
+        yield _gauge(
+            "storecue_disk_free_bytes",
+            "Free for the data directory; without room no delivery can be kept.",
+            (),
+            [((), shutil.disk_usage(self._services.settings.data_dir).free)],
+        )
+        yield _gauge(
             "storecue_segment_members",
             "People in each segment.",
             ("segment",),
@@ -233,6 +250,15 @@ def _counter_families(counted: dict[tuple[str, str], tuple[int, Millis]]) -> Ite
                 parts = label.split("/", len(labels) - 1)
                 family.add_metric([*parts, *[""] * (len(labels) - len(parts))], count)
         yield family
+
+
+def _size(path: Path) -> int:
+    """Bytes of a database that others may shrink meanwhile."""
+    size = 0
+    for file in (path, Path(f"{path}-wal")):
+        with suppress(FileNotFoundError):
+            size += file.stat().st_size
+    return size
 
 
 def _gauge(

@@ -1,4 +1,5 @@
 import re
+import shutil
 import threading
 from itertools import pairwise
 
@@ -76,6 +77,17 @@ def test_metrics_tell_the_state_of_the_database(window):
     assert told["storecue_destination_active", "klaviyo"] == 1
     assert told["storecue_destination_active", "mailchimp"] == 0
     assert told["storecue_segment_members", "vip"] == 1
+
+
+def test_metrics_tell_how_full_the_disk_is(shop):
+    free = shutil.disk_usage(shop.services.settings.data_dir).free
+    families = text_string_to_metric_families(shop.http.get("/metrics").get_data(as_text=True))
+    found = {(s.name, s.labels.get("database")): s.value for family in families for s in family.samples}
+    assert found["storecue_disk_free_bytes", None] == pytest.approx(free, rel=0.05)
+    folder = shop.services.settings.data_dir
+    for database, name in (("state", "storecue.db"), ("log", "inbox.db")):
+        size = sum(path.stat().st_size for path in folder.glob(f"{name}*") if not path.name.endswith("-shm"))
+        assert found["storecue_database_bytes", database] == pytest.approx(size, rel=0.05)
 
 
 def test_what_one_process_counts_all_processes_tell(shop):
