@@ -4,7 +4,7 @@ PYTHON ?= $(shell for name in python3.13 python3.12 python3.11 python3; do \
 	$$name -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo $$name; break; }; done)
 BIN := .venv/bin
 
-.PHONY: demo test check format openapi clean
+.PHONY: demo test check format openapi image clean
 
 demo: .venv/.installed
 	$(BIN)/storecue demo
@@ -24,6 +24,9 @@ format: .venv/.tested
 
 openapi: .venv/.installed
 	$(BIN)/python -m connector.web.openapi
+
+image:
+	docker build -t storecue:0.1.0 .
 
 .venv/.created:
 	@test -n "$(PYTHON)" || { echo "StoreCue needs Python 3.11 or newer, and there is none on the PATH" >&2; exit 1; }
