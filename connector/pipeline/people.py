@@ -25,7 +25,8 @@ Pair = tuple[Merge, Person, Person]
 def identify(tx: Connection, meant: Sequence[Meant], batch: Batch, rules: Rules, now: Millis) -> People:
     """Say in each of `meant` which person it is about, and in `batch` whom it touches; tie new identifiers."""
     wanted = {one for m in meant for one in (*m.normalised.identifiers, *m.normalised.merged_from)}
-    known = store.holders(tx, wanted)
+    held = store.holders(tx, wanted)
+    known = {one: person for one, (person, _) in held.items()}
     holders = set(known.values())
     stored_people = Stored(
         known,
@@ -34,6 +35,7 @@ def identify(tx: Connection, meant: Sequence[Meant], batch: Batch, rules: Rules,
         store.shared_devices(tx, known),
         journal.kept_apart(tx, holders),
         store.next_id(tx),
+        {one: owned_at for one, (_, owned_at) in held.items() if owned_at},
     )
     people = People(stored_people, rules)
     source_of: dict[Identifier, str] = {}
@@ -45,7 +47,7 @@ def identify(tx: Connection, meant: Sequence[Meant], batch: Batch, rules: Rules,
         unknown = normalised.known_only and not any(known_as in known for known_as in normalised.identifiers)
         person = people.resolve(
             () if unknown else normalised.identifiers,
-            authoritative=normalised.authoritative,
+            owned_at=_as_of(one) if normalised.authoritative else None,
             unverified=normalised.unverified,
             merged_from=normalised.merged_from,
             told_by=(source, one.delivery.id),
@@ -74,16 +76,24 @@ def identify(tx: Connection, meant: Sequence[Meant], batch: Batch, rules: Rules,
                 batch.loud |= concerned
             news = batch.news if replayed is None else batch.again
             news |= concerned
+    batch.touched |= {people.find(person) for person in people.created}  # also whoever has but a shared device
     for identifier, giver in people.moved:
         ends = people.find(giver), people.find(people.tied[identifier])
         if ends[0] != ends[1]:
             batch.moved.append((identifier.value, *ends))
             batch.touched |= set(ends)
     ties = {one: people.find(person) for one, person in people.tied.items()}
-    store.tie(tx, ties, source_of, now, people.shared)
+    store.tie(tx, ties, source_of, now, people.shared, people.owned_at)
     devices = [(people.find(one), ("device", of.value)) for of, both in people.shared.items() for one in both]
     duplicates.add_keys(tx, devices)
     return people
+
+
+def _as_of(one: Meant) -> Millis:
+    """The instant as of which a shop says whose an address is: that of the record it sent, whenever it came."""
+    records = [entity.updated_at for entity in one.normalised.entities if entity.kind == "customer"]
+    words = [consent.at for consent in one.normalised.consents]
+    return max(records or words, default=one.delivery.received_at)
 
 
 def _buyers(one: Meant, stored: Mapping[tuple[str, str], int], people: People, batch: Batch) -> set[int]:
@@ -161,6 +171,7 @@ def unite(tx: Connection, found: Sequence[Pair], batch: Batch, now: Millis) -> N
         batch.parts["customer"].add(winner.id)
         batch.touched.add(winner.id)
         batch.changes.append(change(winner.id, "merged", {"from": loser.id, "because": merge.because}, now))
+        batch.changes.append(change(loser.id, "merged", {"into": winner.id, "because": merge.because}, now))
     journal.write(tx, notes)
     store.merge(tx, [(winner.id, loser.id) for _, winner, loser in found], now)
     duplicates.forget(tx, [loser.id for _, _, loser in found])

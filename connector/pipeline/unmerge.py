@@ -3,14 +3,13 @@
 from collections.abc import Mapping
 
 import orjson
-from sqlalchemy import Connection
+from sqlalchemy import Connection, RowMapping
 
 from connector.clock import Millis
 from connector.domain import Json
 from connector.errors import CannotUnmerge
 from connector.pipeline.timeline import change
 from connector.profiles import consent, journal, store
-from connector.profiles.store import Person
 from connector.sync import store as sync_store
 
 
@@ -36,9 +35,8 @@ def separate(tx: Connection, merge: int, now: Millis) -> tuple[int, int]:
         store.give_events(tx, source, order, holder, loser)
     again = store.load(tx, [loser])[loser]
     before = orjson.loads(noted["loser_before"])
-    again.traits, again.consent = before["traits"], _own_word(before["consent"], united, noted["at"])
-    if holder == noted["winner"]:  # else the holder's word was part of a later merge, and stays as strict as it is
-        united.consent = _own_word(orjson.loads(noted["winner_before"])["consent"], united, noted["at"])
+    again.traits, again.consent = before["traits"], _own_word(before["consent"], united.consent, noted["at"])
+    united.consent = _without(tx, noted, united.consent)
     again.changed = united.changed = True
     store.save(tx, [again, united], now)
     sync_store.separate(tx, holder, loser, journal.addresses_moved(noted))
@@ -50,7 +48,29 @@ def separate(tx: Connection, merge: int, now: Millis) -> tuple[int, int]:
     return loser, holder
 
 
-def _own_word(before: Mapping[str, Json], united: Person, merged_at: Millis) -> dict[str, Json]:
-    """One's own consent, and what was said of both since they were merged."""
-    said = {channel: word for channel, word in united.consent.items() if word["at"] > merged_at}
+def _without(tx: Connection, noted: RowMapping, united: Mapping[str, Json]) -> dict[str, Json]:
+    """What whoever holds the rest says (`united`, so far) without the word of the loser. Where merges came on top of
+    this one, how they found the two is put right as well: they may be undone later."""
+    winner, loser = (_consent(noted[name]) for name in ("winner_before", "loser_before"))
+    if consent.merge(winner, loser) == winner:
+        return dict(united)  # the loser had added nothing
+    word, at, person = winner, noted["at"], noted["winner"]
+    for later in journal.later(tx, noted):
+        side, other = ("winner", "loser") if later["winner"] == person else ("loser", "winner")
+        state = orjson.loads(later[f"{side}_before"])
+        state["consent"] = _own_word(word, state["consent"], at)
+        journal.rewrite(tx, later["id"], **{f"{side}_before": orjson.dumps(state).decode()})
+        word = consent.merge(state["consent"], _consent(later[f"{other}_before"]))
+        at, person = later["at"], later["winner"]
+    return _own_word(word, united, at)
+
+
+def _consent(before: str) -> dict[str, Json]:
+    said: dict[str, Json] = orjson.loads(before)["consent"]
+    return said
+
+
+def _own_word(before: Mapping[str, Json], now: Mapping[str, Json], merged_at: Millis) -> dict[str, Json]:
+    """One's own consent, and what has been said of both `now` since they were merged."""
+    said = {channel: word for channel, word in now.items() if word["at"] > merged_at}
     return consent.merge(dict(before), said)

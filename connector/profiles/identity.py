@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from fnmatch import translate
 
+from connector.clock import Millis
 from connector.domain import Identifier, IdentityConfig
 
 _STRENGTH = {"customer_id": 0, "email": 1, "phone": 2, "checkout_token": 3, "cart_token": 4, "anonymous_id": 5}
@@ -53,7 +54,8 @@ class Stored:
 
     known: the profile of each identifier; held: the customer ids and e-mails of those profiles; counts: how many
     identifiers of each kind each has; shared: devices that several known people use; apart: pairs of profiles (lower
-    id first) that a person has said are two people; next_id: the first free profile id.
+    id first) that a person has said are two people; next_id: the first free profile id; owned_at: as of when a shop
+    said whose an address or a phone is.
     """
 
     known: Mapping[Identifier, int] = field(default_factory=dict)
@@ -62,13 +64,14 @@ class Stored:
     shared: Collection[Identifier] = ()
     apart: Collection[tuple[int, int]] = ()
     next_id: int = 1
+    owned_at: Mapping[Identifier, Millis] = field(default_factory=dict)
 
 
 class People:
     """The people that a batch touches.
 
-    After the calls of `resolve`, `created`, `tied`, `shared` (with who shares it) and `merges` say what to write,
-    `moved` which e-mails have left whom, and `refused` counts the identifiers that were passed over, by reason.
+    After the calls of `resolve`, `created`, `tied`, `owned_at`, `shared` (with who shares it) and `merges` say what to
+    write, `moved` which e-mails have left whom, and `refused` counts the identifiers that were passed over, by reason.
     """
 
     def __init__(self, stored: Stored, rules: Rules) -> None:
@@ -80,6 +83,7 @@ class People:
         self._rules = rules
         self._alias: dict[int, int] = {}
         self._next = stored.next_id
+        self.owned_at = dict(stored.owned_at)
         self.created: list[int] = []
         self.tied: dict[Identifier, int] = {}
         self.shared: dict[Identifier, tuple[int, int]] = {}
@@ -97,7 +101,7 @@ class People:
         self,
         identifiers: Iterable[Identifier],
         *,
-        authoritative: bool = False,
+        owned_at: Millis | None = None,
         unverified: bool = False,
         merged_from: Iterable[Identifier] = (),
         told_by: tuple[str, str] = ("", ""),
@@ -106,15 +110,18 @@ class People:
 
         The strongest known identifier decides. Others' holders are merged in, unless both are known customers of one
         shop, or somebody has said that they are two people, or only a phone ties two people who write from different
-        addresses: then the weaker identifier stays with its holder, or moves when the sender is the authority on it. An
-        unverified claim brings in unknown visitors only, and gives somebody known nothing but the visitor's own id.
+        addresses: then the weaker identifier stays with its holder, or moves when the sender is the authority on it and
+        speaks of a later instant (`owned_at`, None for all others) than the holder's did. An unverified claim brings in
+        unknown visitors only, and gives somebody known nothing but the visitor's own id.
         """
         claims = self._worth(identifiers)
         if not claims:
             return None
         found = [(claim, self.find(self._known[claim])) for claim in claims if claim in self._known]
         fitting = [
-            (claim, person) for claim, person in found if claim.kind == "customer_id" or self._fits(person, claims)
+            (claim, person)
+            for claim, person in found
+            if claim.kind == "customer_id" or self._fits(person, claims, claim.kind)
         ]
         person = fitting[0][1] if fitting else self._create()
         for claim, other in fitting:
@@ -129,13 +136,16 @@ class People:
             holder = self._known.get(claim)
             if known and holder is None and claim.kind != "anonymous_id":
                 continue
+            owns = owned_at is not None and claim.kind in _MOVABLE
             if holder is None:
                 self._tie_if_room(claim, person)
-            elif self.find(holder) != person:
-                if authoritative and claim.kind in _MOVABLE:
+            elif owns:
+                if self._is_later(claim, person, owned_at or 0):
                     self._tie(claim, person)
-                elif claim.kind == "anonymous_id" and self._held.get(person) and self._held.get(self.find(holder)):
-                    self._share(claim, person, self.find(holder))
+            elif claim.kind == "anonymous_id" and self._are_two_known(person, self.find(holder)):
+                self._share(claim, person, self.find(holder))
+            if owns and self.find(self._known.get(claim, -1)) == person:
+                self.owned_at[claim] = max(self.owned_at.get(claim, 0), owned_at or 0)
         for claim in merged_from:
             holder = self._known.get(claim)
             if holder is None:
@@ -158,8 +168,14 @@ class People:
             claims = [claim for claim in claims if claim not in self._was_shared] or claims
         return sorted(claims, key=lambda identifier: _STRENGTH[identifier.kind])
 
-    def _fits(self, person: int, claims: list[Identifier]) -> bool:
-        """May a person found by a weak identifier be this customer? Not when they are another customer of the shop."""
+    def _fits(self, person: int, claims: list[Identifier], kind: str) -> bool:
+        """May a person found by a weak identifier of this kind be the one who is meant? Not when they are another
+        customer of the shop; and by a phone alone nobody is who writes from another address."""
+        if kind == "phone":
+            wrote = {held for held in self._held.get(person, ()) if held.kind == "email"}
+            writes = {claim for claim in claims if claim.kind == "email"}
+            if wrote and writes and not wrote & writes:
+                return False
         own = {claim.value for claim in claims if claim.kind == "customer_id"}
         theirs = {held.value for held in self._held.get(person, ()) if held.kind == "customer_id"}
         shops = {value.partition(":")[0] for value in own}
@@ -175,6 +191,20 @@ class People:
         if tie.kind != "phone":
             return True
         return not (any(h.kind == "email" for h in mine) and any(h.kind == "email" for h in theirs))
+
+    def _are_two_known(self, left: int, right: int) -> bool:
+        return left != right and bool(self._held.get(left)) and bool(self._held.get(right))
+
+    def _is_later(self, claim: Identifier, person: int, at: Millis) -> bool:
+        """Does a shop's word as of `at` count more than the one before? Of two words of one instant that of the lower
+        customer id does, so that it does not matter which came first."""
+        holder, before = self.find(self._known[claim]), self.owned_at.get(claim, 0)
+        if at != before or holder == person:
+            return at > before
+        return self._customers(person) < self._customers(holder)
+
+    def _customers(self, person: int) -> list[str]:
+        return sorted(held.value for held in self._held.get(person, ()) if held.kind == "customer_id")
 
     def _create(self) -> int:
         person = self._next
@@ -201,7 +231,7 @@ class People:
         if before is not None:
             self._held.get(self.find(before), set()).discard(identifier)
             self._counts[self.find(before), identifier.kind] -= 1
-            if identifier.kind == "email":
+            if identifier.kind == "email" and self.find(before) != self.find(person):
                 self.moved.append((identifier, before))
         self._known[identifier] = person
         self.tied[identifier] = person

@@ -120,6 +120,28 @@ def _earlier(loser: int, before: int) -> Select[tuple[int]]:
     return select(parts.union(deeper).c.loser)
 
 
+def later(connection: Connection, noted: RowMapping) -> list[RowMapping]:
+    """The merges after this one that still hold and had a part of what it made, in order: {id, at, winner, loser,
+    winner_before, loser_before}."""
+    columns = (merge.c.id, merge.c.at, merge.c.winner, merge.c.loser, merge.c.winner_before, merge.c.loser_before)
+    found: list[RowMapping] = []
+    person, after = noted["winner"], noted["id"]
+    while True:
+        holds = (merge.c.state == "merged", merge.c.id > after)
+        left = select(*columns).where(*holds, merge.c.loser == person).order_by(merge.c.id).limit(1)
+        became = connection.execute(left).mappings().first()
+        joined = select(*columns).where(*holds, merge.c.winner == person).order_by(merge.c.id)
+        if became is None:
+            return [*found, *connection.execute(joined).mappings()]
+        found += [*connection.execute(joined.where(merge.c.id < became["id"])).mappings(), became]
+        person, after = became["winner"], became["id"]
+
+
+def rewrite(tx: Connection, id_: int, **before: str) -> None:
+    """Put right how the two of a merge were before it, after one before that was undone."""
+    tx.execute(update(merge).where(merge.c.id == id_).values(**before))
+
+
 def orders_moved(noted: RowMapping) -> list[tuple[str, str]]:
     """(source, id) of the orders that a merge moved."""
     moved = orjson.loads(unpack(noted["moved"]))

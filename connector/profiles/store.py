@@ -32,7 +32,7 @@ class Person:
 
 # --- identifiers -----------------------------------------------------------------------------------------------------
 
-_LOOKUP = select(identifier.c.value, identifier.c.profile_id).where(
+_LOOKUP = select(identifier.c.value, identifier.c.profile_id, identifier.c.owned_at).where(
     identifier.c.kind == bindparam("kind"), identifier.c.value.in_(bindparam("values", expanding=True))
 )
 _HELD = select(identifier.c.profile_id, identifier.c.kind, identifier.c.value).where(
@@ -41,19 +41,25 @@ _HELD = select(identifier.c.profile_id, identifier.c.kind, identifier.c.value).w
 _TIE = upsert(identifier)
 _TIE = _TIE.on_conflict_do_update(
     index_elements=["kind", "value"],
-    set_={name: _TIE.excluded[name] for name in ("profile_id", "source", "seen_at")},
+    set_={name: _TIE.excluded[name] for name in ("profile_id", "source", "owned_at")}
+    # When it came to whoever has it: of several addresses the latest is written to.
+    | {
+        "seen_at": case(
+            (identifier.c.profile_id == _TIE.excluded.profile_id, identifier.c.seen_at), else_=_TIE.excluded.seen_at
+        )
+    },
 )
 
 
-def holders(connection: Connection, wanted: Iterable[Identifier]) -> dict[Identifier, int]:
-    """The profile of each identifier that is known."""
+def holders(connection: Connection, wanted: Iterable[Identifier]) -> dict[Identifier, tuple[int, Millis]]:
+    """The profile of each identifier that is known, and as of when its owner said so."""
     by_kind: dict[str, set[str]] = defaultdict(set)
     for one in wanted:
         by_kind[one.kind].add(one.value)
     return {
-        Identifier(kind, value): person  # type: ignore[arg-type]
+        Identifier(kind, value): (person, owned_at)  # type: ignore[arg-type]
         for kind, values in by_kind.items()
-        for value, person in connection.execute(_LOOKUP, {"kind": kind, "values": sorted(values)})
+        for value, person, owned_at in connection.execute(_LOOKUP, {"kind": kind, "values": sorted(values)})
     }
 
 
@@ -117,8 +123,10 @@ def tie(
     source_of: Mapping[Identifier, str],
     now: Millis,
     shared: Collection[Identifier] = (),
+    owned_at: Mapping[Identifier, Millis] | None = None,
 ) -> None:
-    """Write which profile has which identifier; `shared` are devices that several known people use."""
+    """Write which profile has which identifier; `shared` are devices that several known people use, `owned_at` as of
+    when the shop said whose it is."""
     if ties:
         tx.execute(
             _TIE,
@@ -129,6 +137,7 @@ def tie(
                     "profile_id": person,
                     "source": source_of.get(one, ""),
                     "seen_at": now,
+                    "owned_at": (owned_at or {}).get(one, 0),
                 }
                 for one, person in ties.items()
             ],

@@ -111,6 +111,8 @@ identifier = Table(
     Column("source", Text, nullable=False),
     Column("seen_at", BigInteger, nullable=False),
     Column("shared", Integer, nullable=False, server_default=text("0")),  # 1: a device of several known people
+    # As of when its owner, the shop, said whose it is; 0: nobody with that authority has.
+    Column("owned_at", BigInteger, nullable=False, server_default=text("0")),
     Index("identifier_profile", "profile_id"),
     sqlite_with_rowid=False,
 )

@@ -3,6 +3,7 @@
 from sqlalchemy import delete
 
 from connector.storage.tables import (
+    apart,
     change,
     counter,
     cue,
@@ -10,17 +11,21 @@ from connector.storage.tables import (
     entity,
     event,
     identifier,
+    likeness,
     membership,
+    merge,
     profile,
     push,
     refund,
     seen,
     shop_order,
+    suspect,
     sync_state,
 )
 from tests.conftest import NOON, Shop
 
 _HAPPENED = (
+    apart,
     change,
     counter,
     cue,
@@ -28,12 +33,15 @@ _HAPPENED = (
     entity,
     event,
     identifier,
+    likeness,
     membership,
+    merge,
     profile,
     push,
     refund,
     seen,
     shop_order,
+    suspect,
     sync_state,
 )
 

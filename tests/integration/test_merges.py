@@ -260,6 +260,47 @@ def test_the_api_lists_and_undoes(shop: Shop) -> None:
     assert client.post("/api/v1/merges/1/undo", **call).status_code == 409
 
 
+def test_a_timeline_tells_of_merges_and_their_undoing(shop: Shop) -> None:
+    two(shop)
+    merge(shop)
+    with shop.services.database.tx() as tx:
+        token = create_token(tx, "test", shop.time)
+    client = create_app(services=shop.services, now=lambda: shop.time).test_client()
+
+    def get(path: str) -> Any:
+        return client.get(f"/api/v1/profiles/{path}", headers={"Authorization": f"Bearer {token}"}).json
+
+    def told(profile: int) -> list[Any]:
+        entries = get(f"{profile}/timeline")["items"]
+        return [(one["name"], one["data"]) for one in entries if "merged" in one["name"]]
+
+    why = {"because": "the shop merged shop:502 into this customer"}
+    assert (get("1")["merged_from"], get("2")["id"]) == ([2], 1)
+    assert told(2) == told(1) == [("merged", {"from": 2, **why})]
+    shop.at(NOON + MINUTE)
+    unmerge(shop)
+    assert [(get(str(id_))["id"], get(str(id_))["merged_from"]) for id_ in (1, 2)] == [(1, []), (2, [])]
+    assert told(1) == [("unmerged", {"of": 2, "merge": 1, **why}), ("merged", {"from": 2, **why})]
+    assert told(2) == [("unmerged", {"from": 1, "merge": 1, **why}), ("merged", {"into": 1, **why})]
+    shop.at(NOON + 2 * MINUTE)
+    merge(shop, id="again")
+    assert get("1")["merged_from"] == [2]
+    assert [name for name, _ in told(2)] == ["merged", "unmerged", "merged"]
+
+
+def test_a_part_of_a_part_is_told_right_after_an_undo(shop: Shop) -> None:
+    for number, (customer, email) in enumerate({501: ADA, 502: BOB, 503: "cat@example.com", 504: "d@x.io"}.items()):
+        shop.deliver("orders/create", order(1001 + number, customer=customer, email=email, total=f"{10 + number}.00"))
+        shop.work()
+    merge(shop, kept=503, gone=504)
+    merge(shop, kept=502, gone=503)
+    merge(shop, kept=501, gone=502)
+    unmerge(shop, 3)
+    assert shop.rows("SELECT id, merged_into FROM profile ORDER BY 1") == [(1, None), (2, None), (3, 2), (4, 2)]
+    unmerge(shop, 2)
+    assert shop.rows("SELECT id, merged_into FROM profile ORDER BY 1") == [(1, None), (2, None), (3, None), (4, 3)]
+
+
 def test_the_command_line_undoes(shop: Shop) -> None:
     two(shop)
     merge(shop)

@@ -67,7 +67,7 @@ def test_two_customers_of_one_shop_are_never_merged() -> None:
 
 def test_the_shop_may_move_an_address_from_one_customer_to_another() -> None:
     line = people({ADA: 1, ADA_MAIL: 1, BOB: 2})
-    assert line.resolve([BOB, ADA_MAIL], authoritative=True) == 2
+    assert line.resolve([BOB, ADA_MAIL], owned_at=1) == 2
     assert line.tied == {ADA_MAIL: 2}
 
 

@@ -56,5 +56,5 @@ def test_a_shared_device_does_not_unite_those_who_use_it() -> None:
 
 def test_the_shop_may_still_say_so() -> None:
     found = people()
-    assert found.resolve([VICTIM, OTHER], authoritative=True) == 1
+    assert found.resolve([VICTIM, OTHER], owned_at=1) == 1
     assert [(merge.winner, merge.loser) for merge in found.merges] == [(1, 3)]
