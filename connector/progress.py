@@ -19,10 +19,18 @@ def lines(status: Mapping[str, Any]) -> str:
         found.append(f"{line} ({destination['message']})" if destination["message"] else line)
         if destination["last_verification"] is not None:
             found.append(f"  {_verified(destination['last_verification'])}")
+        if destination["engagement"] is not None:
+            found.append(f"  {_told(destination['engagement'])}")
     found += [f"dead letters: {row['count']:,} {row['kind']}, {row['reason']}" for row in status["dead_letters"]]
     if not status["refills"]:
         found.append("no segment is being refilled")
     return "\n".join(found)
+
+
+def _told(asked: Mapping[str, Any]) -> str:
+    """One line on up to when an account has told what people do with its mails."""
+    line = f"opens and clicks are here up to {isoformat(asked['until'])}"
+    return f"{line} ({asked['error']})" if asked["error"] else line
 
 
 def _verified(told: Mapping[str, Any]) -> str:

@@ -85,6 +85,12 @@ def poll_row(connection: Connection, destination: str) -> RowMapping | None:
     return row._mapping if row else None
 
 
+def polls(connection: Connection) -> dict[str, Row]:
+    """{until, at, error} by destination: up to when each account has told what people did with its mails."""
+    rows = connection.execute(select(poll)).mappings()
+    return {row["destination"]: {"until": row["watermark"], "at": row["at"], "error": row["error"]} for row in rows}
+
+
 def set_poll(tx: Connection, destination: str, **values: Any) -> None:
     """Note it: all values the first time, then those that change."""
     if tx.execute(update(poll).where(poll.c.destination == destination).values(**values)).rowcount == 0:
@@ -900,5 +906,5 @@ def _for_many(number: int) -> dict[str, Any]:
 
 def forget_account(tx: Connection, destination: str) -> None:
     """Drop all we know of a destination that is configured no more, or points to another account now."""
-    for table in (sync_state, cue, account, vendor_list, vendor_job, verification):
+    for table in (sync_state, cue, account, vendor_list, vendor_job, verification, poll):
         tx.execute(delete(table).where(table.c.destination == destination))

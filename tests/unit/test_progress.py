@@ -14,7 +14,8 @@ READ = {
         "drifted": 3,
         "repaired": 2,
         "error": "",
-    }
+    },
+    "engagement": None,
 }
 
 
@@ -23,7 +24,7 @@ def status(*refills: tuple[str, int, int]) -> dict[str, Any]:
         "lag": 1234,
         "destinations": [
             {"name": "klaviyo", "state": "unauthorized", "pending": 7, "message": "the key was refused"} | READ,
-            {"name": "hubspot", "state": "active", "pending": 0, "message": "", "last_verification": None},
+            {"name": "hubspot", "state": "active", "pending": 0, "message": ""} | dict.fromkeys(READ),
         ],
         "dead_letters": [{"kind": "delivery", "reason": "not_json", "count": 2}],
         "refills": [{"segment": name, "position": done, "last": last} for name, done, last in refills],

@@ -269,6 +269,18 @@ MAILCHIMP = "kind: mailchimp, credentials: {api_key: 'env:M'}"
             ":3 /destinations/m/list_id: is a number, but must be a text; write it in quotes",
         ),
         (
+            f"version: 1\ndestinations:\n  m: {{{MAILCHIMP}, list_id: a1, engagement: 10}}",
+            ":3 /destinations/m/engagement: is a number, but must be a text; write it in quotes",
+        ),
+        (
+            f"version: 1\ndestinations:\n  m: {{{MAILCHIMP}, list_id: a1, engagement: 30s}}",
+            ":3 /destinations/m/engagement: must be from 1m to 1d, such as 15m",
+        ),
+        (
+            f"version: 1\ndestinations:\n  k: {{{KLAVIYO}, engagement: 15m}}",
+            ":3 /destinations/k/engagement: is not used by klaviyo: it cannot be asked; remove it",
+        ),
+        (
             f"version: 1\ndestinations:\n  k: {{{KLAVIYO}, list_id: abc}}",
             ":3 /destinations/k/list_id: is not used by klaviyo; remove it",
         ),
