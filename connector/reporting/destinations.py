@@ -51,7 +51,7 @@ def standings(connection: Connection, names: Iterable[str], now: Millis) -> list
     """How each of these destinations stands, in their order.
 
     {name, state, message, retry_at, held, pending, pending_cues, oldest_pending_at, last_hour, last_error,
-    last_verification}: `last_hour`
+    last_verification, engagement}: `last_hour`
     counts pushes by status; `last_error` is the latest of a day that was rejected or must be retried. An account that
     is active shows the state `held` while too many changes wait for an approval (see sync.guard).
     """
@@ -61,7 +61,7 @@ def standings(connection: Connection, names: Iterable[str], now: Millis) -> list
         accounts(connection),
         _last_hour(connection, now),
     )
-    found, verified = [], latest(connection)
+    found, verified, asked = [], latest(connection), sync_store.polls(connection)
     for name in names:
         count, oldest = waiting.get(name, (0, None))
         known = stored.get(name, {})
@@ -82,6 +82,7 @@ def standings(connection: Connection, names: Iterable[str], now: Millis) -> list
                 "last_hour": pushed[name],
                 "last_error": _last_error(connection, name, now),
                 "last_verification": verified.get(name),
+                "engagement": asked.get(name),
             }
         )
     return found

@@ -4,6 +4,7 @@ against the fake vendors, on a clock that only the test moves."""
 import hashlib
 import hmac
 import json
+import threading
 from base64 import b64encode
 from collections.abc import Iterator
 from email.utils import formatdate
@@ -16,7 +17,10 @@ import pytest
 from adapters.errors import Transient
 from connector.clock import DAY, HOUR, MINUTE, SECOND
 from connector.domain import RawRequest
+from connector.progress import lines
+from connector.reporting.destinations import standings
 from connector.sources import engagement
+from connector.sync.poll import Poller
 from connector.sync.turn import Turn
 from connector.web.webhooks import Answer
 from tests.conftest import NOON, order
@@ -506,3 +510,51 @@ def test_asking_keeps_to_the_limits_that_the_sender_keeps_to(synced: Synced, kin
     assert one._http._limiter is other._http._limiter  # type: ignore[attr-defined]
     one.close()
     other.close()
+
+
+def test_the_thread_asks_until_it_is_stopped(synced: Synced) -> None:
+    """As the worker runs it; the first thing told stops it, so that nothing here waits."""
+    began(synced, "hubspot")
+    synced.shop.time = NOON + MINUTE
+    open_mail(synced, "hubspot")
+    synced.shop.time = NOON + 15 * MINUTE
+    stop, told = threading.Event(), []
+    services = synced.shop.services
+    config = services.configuration().destinations["hubspot"]
+
+    def tell(news: Any) -> None:
+        told.extend(news)
+        stop.set()
+        poller.wake.set()
+
+    poller = Poller(
+        services.database, config, services.connect, Turn(services.settings.data_dir, "hubspot", "poll"), tell
+    )
+    thread = threading.Thread(target=poller.run, args=(stop, lambda: synced.shop.time), daemon=True)
+    thread.start()
+    thread.join(20)
+    assert not thread.is_alive()
+    assert [one.topic for one in told] == ["opened"]
+    assert Turn(services.settings.data_dir, "hubspot", "poll").take(), "its turn was given back"
+
+
+def test_how_far_asking_has_come_is_shown(synced: Synced) -> None:
+    began(synced, "mailchimp")
+    with synced.shop.services.database.read() as connection:
+        [standing] = standings(connection, ["mailchimp"], NOON)
+    assert standing["engagement"] == {"until": NOON, "at": NOON, "error": ""}
+    synced.mailchimp.faults.outage = True
+    synced.shop.time = NOON + 15 * MINUTE
+    ask(synced)
+    with synced.shop.services.database.read() as connection:
+        [standing] = standings(connection, ["mailchimp", "none"], NOON)[:1]
+    assert standing["engagement"]["until"] == NOON and "503" in standing["engagement"]["error"]
+    told = lines({"lag": 0, "destinations": [standing], "streams": [], "sources": [], "dead_letters": [], "refills": []})
+    assert "opens and clicks are here up to 2026-11-18T11:06:40.000Z (503" in told
+
+
+def test_a_destination_that_is_removed_is_forgotten(synced: Synced) -> None:
+    began(synced, "mailchimp")
+    synced.configure("hubspot", rules=RULES)
+    synced.shop.work()
+    assert synced.rows("SELECT destination FROM poll") == []

@@ -60,3 +60,30 @@ def test_a_data_directory_that_cannot_be_made(folder: Path) -> None:
 def test_the_data_directory_is_for_its_user_alone(folder: Path) -> None:
     storecue("apply")
     assert (folder / "storecue-data").stat().st_mode & 0o777 == 0o700
+
+
+MAILS = """
+version: 1
+sources:
+  shop: {kind: shopify, secrets: ['env:SHOPIFY_SECRET']}
+  flows: {kind: klaviyo, secrets: ['env:FLOW_SECRET']}
+  audience: {kind: mailchimp, secrets: [a-secret-of-the-address]}
+"""
+
+
+def test_source_template_prints_what_to_paste_and_no_secret(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (folder / "storecue.yaml").write_text(MAILS)
+    monkeypatch.setenv("STORECUE_PUBLIC_URL", "https://cues.example.com/")
+    assert storecue("apply").exit_code == 0
+    result = storecue("source", "template", "audience")
+    assert "https://cues.example.com/webhooks/mailchimp/audience?token=" in result.stdout
+    assert "a-secret-of-the-address" not in result.stdout
+    unread = storecue("source", "template", "flows")
+    assert (unread.exit_code, "cannot be read here" in unread.stderr) == (2, True)
+    monkeypatch.setenv("FLOW_SECRET", "hush-hush-hush-hush")
+    told = storecue("source", "template", "flows")
+    assert "/webhooks/klaviyo/flows?token=" in told.stdout and '"event": "Opened Email"' in told.stdout
+    assert "hush" not in told.stdout
+    none = storecue("source", "template", "shop")
+    assert (none.exit_code, "needs no template" in none.stderr) == (2, True)
+    assert storecue("source", "template", "nobody").exit_code == 2

@@ -48,6 +48,14 @@ class HeldAnswer(HoldAnswer):
     contacts = fields.Integer(required=True, metadata={"description": "How many of them still wait."})
 
 
+class EngagementAnswer(Schema):
+    """Up to when an account has told what people do with its mails."""
+
+    until = instant("Everything before it is here.", required=True)
+    at = instant("When it was last asked.", required=True)
+    error = fields.String(required=True, metadata={"description": "Why it did not tell; empty when it did."})
+
+
 class StandingAnswer(Schema):
     """How a destination stands."""
 
@@ -76,6 +84,12 @@ class StandingAnswer(Schema):
     )
     last_error = fields.Nested(PushErrorAnswer, required=True, allow_none=True)
     last_verification = fields.Nested(VerificationAnswer, required=True, allow_none=True)
+    engagement = fields.Nested(
+        EngagementAnswer,
+        required=True,
+        allow_none=True,
+        metadata={"description": "What people do with mails, where the account is asked for it."},
+    )
 
 
 class DestinationAnswer(StandingAnswer):

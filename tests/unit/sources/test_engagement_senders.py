@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 
 from connector.clock import parse_instant
+from connector.config.schema import configuration_from
+from connector.config.yaml_file import InvalidConfiguration, parse
 from connector.domain import Delivery, RawRequest, StoreInfo
 from connector.errors import DefinitionError, RejectedDelivery, UnprocessableEvent
 from connector.ports import Reply
@@ -374,3 +376,18 @@ def test_options_are_looked_at(source: Any, options: dict[str, Any], pointer: st
     with pytest.raises(DefinitionError) as wrong:
         configured(source, options)
     assert wrong.value.pointer == pointer
+
+
+def test_the_destination_that_a_source_names_is_there() -> None:
+    text = """version: 1
+sources:
+  mail: {kind: hubspot, secrets: [hush-hush-hush], options: {destination: hubspto}}
+destinations:
+  hubspot: {kind: hubspot, credentials: {access_token: pat-1}}
+"""
+    with pytest.raises(InvalidConfiguration) as wrong:
+        configuration_from(parse(text))
+    assert '/sources/mail/options/destination: there is no destination "hubspto"; did you mean "hubspot"?' in str(
+        wrong.value
+    )
+    assert configuration_from(parse(text.replace("hubspto", "hubspot"))).sources["mail"].options
