@@ -26,10 +26,12 @@ from connector.config.secrets import Vault, check_key, is_reference, new_key, re
 from connector.config.settings import Settings
 from connector.config.yaml_file import read
 from connector.domain import Configuration, DestinationConfig
-from connector.errors import ConfigurationError
+from connector.errors import ConfigurationError, StreamUnavailable
 from connector.reporting.sources import standing, unheard
 from connector.storage.database import Database
 from connector.storage.tables import delivery
+from connector.streams import BROKERS
+from connector.streams.port import Account as StreamAccount
 
 BUILT_AT = parse_instant("2026-11-01")
 """No clock that is right shows an earlier time than this code was written."""
@@ -121,6 +123,7 @@ class _Scene:
         yield self._disk()
         yield from self._destinations()
         yield from self._sources()
+        yield from self._streams()
         yield self._port()
 
     def redacted(self, text: str) -> str:
@@ -191,6 +194,7 @@ class _Scene:
         parts = {
             "source": configuration.sources,
             "destination": configuration.destinations,
+            **({"stream": configuration.streams} if configuration.streams else {}),
             "field": configuration.fields,
             "segment": configuration.segments,
         }
@@ -336,6 +340,20 @@ class _Scene:
                     "" if address.startswith("https:") else "set STORECUE_PUBLIC_URL to your proxy's address, and "
                 )
                 yield Check(name, False, "nothing received yet", f"{outside}tell the sender to deliver to {address}")
+
+    def _streams(self) -> Iterator[Check]:
+        for config in self.configuration.streams.values() if self.configuration else ():
+            name = f"stream {config.name}"
+            try:
+                credentials = {key: self.vault.resolve(secret) for key, secret in config.credentials.items()}
+            except ConfigurationError:
+                yield Check(name, False, "not tried: its credentials cannot be read", "see the lines on secrets above")
+                continue
+            try:
+                yield Check(name, True, BROKERS[config.kind](StreamAccount(config, credentials)).check(_ANSWER_S / 2))
+            except (ConfigurationError, StreamUnavailable) as error:
+                message, _, fix = error.message.partition(": ")
+                yield Check(name, False, message, fix or f"see what the broker says, and correct stream {config.name}")
 
     def _port(self) -> Check:
         host, port = self.settings.host, self.settings.port

@@ -26,6 +26,9 @@ from connector.storage.database import Database
 from connector.storage.in_use import share
 from connector.storage.migrations import migrate
 from connector.storage.tables import dead_letter, delivery
+from connector.streams import store as stream_store
+from connector.streams.arrival import Arrival, arrival_of
+from connector.streams.revival import revived
 from connector.sync import store as sync_store
 from connector.sync.under_way import UnderWay
 
@@ -181,13 +184,15 @@ class Services:
                     body=letter["body"],
                 )
                 again.append(deliveries.again(record, fire=fire_triggers, attempt=f"{letter['id']}-{now}"))
-        if again:
-            self.log.append(again)
+        revival = revived(letters, self.configuration().streams, self._arrival, now)
+        if again or revival.deliveries:
+            self.log.append([*again, *revival.deliveries])
+        done = [letter["id"] for letter in letters if letter["id"] not in revival.dead]
         with self.database.tx() as tx:
-            sync_store.retry_dead(tx, (letter for letter in letters if letter["kind"] != "delivery"), now)
-            tx.execute(
-                dead_letter.update()
-                .where(dead_letter.c.id.in_([letter["id"] for letter in letters]))
-                .values(state="replayed")
-            )
-        return len(letters)
+            sync_store.retry_dead(tx, (letter for letter in letters if letter["kind"] in ("push", "cue")), now)
+            stream_store.put(tx, revival.rows)
+            tx.execute(dead_letter.update().where(dead_letter.c.id.in_(done)).values(state="replayed"))
+        return len(done)
+
+    def _arrival(self, source: str) -> Arrival:
+        return arrival_of(self.configuration(), source, self.sources()[source][0], self.settings.max_body)

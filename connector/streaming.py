@@ -9,7 +9,7 @@ from connector.clock import Millis
 from connector.domain import Configuration, StreamConfig
 from connector.services import Services
 from connector.streams import BROKERS, store
-from connector.streams.arrival import Arrival
+from connector.streams.arrival import Arrival, arrival_of
 from connector.streams.holder import Holder, Work
 from connector.streams.port import Account
 from connector.streams.reader import Reader
@@ -58,7 +58,7 @@ class Streaming:
 def work_on(services: Services, config: StreamConfig) -> Work:
     """What there is to do for a stream. Raises ConfigurationError for a secret that cannot be read."""
     credentials = {name: services.vault.resolve(secret) for name, secret in config.credentials.items()}
-    broker = BROKERS[config.kind](Account(config, credentials, services.database))
+    broker = BROKERS[config.kind](Account(config, credentials))
     if config.into is None:
         return Writer(config.name, broker, services.database)
     return Reader(config.name, broker, partial(_arrival, services, config.into), services.log, services.database)
@@ -66,7 +66,4 @@ def work_on(services: Services, config: StreamConfig) -> Work:
 
 def _arrival(services: Services, name: str) -> Arrival:
     """How records become deliveries, by the source as it is configured now."""
-    configured = services.configuration().sources
-    shop = configured.get(configured[name].shop or "")
-    ids = f"{shop.kind}:{shop.name}" if shop else ""
-    return Arrival(name, services.sources()[name][0], ids, services.settings.max_body)
+    return arrival_of(services.configuration(), name, services.sources()[name][0], services.settings.max_body)

@@ -21,9 +21,9 @@ def status(watch: bool, data_dir: Path | None) -> None:
     with services_at(data_dir) as services:
 
         def look() -> dict[str, Any]:
-            names = list(services.configuration().destinations)
+            configuration = services.configuration()
             with services.database.read() as state, services.inbox.read() as inbox:
-                return read(state, inbox, names, clock.now())
+                return read(state, inbox, list(configuration.destinations), configuration.streams, clock.now())
 
         click.echo(progress.lines(look()))
         progress.refills(look, stay=watch)

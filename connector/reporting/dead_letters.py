@@ -12,7 +12,7 @@ from connector.reporting.filters import EQUAL, SINCE, UNTIL, conditions
 from connector.reporting.pages import Page, Row, cut, decode
 from connector.storage.tables import dead_letter
 
-KINDS = ("delivery", "push", "cue")
+KINDS = ("delivery", "push", "cue", "stream")
 STATES = ("open", "replayed", "discarded")
 
 _COLUMNS = tuple(column for column in dead_letter.c if column.name not in ("headers", "body"))

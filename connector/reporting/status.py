@@ -1,15 +1,21 @@
 """The whole at a glance: is anything waiting, refilling, paused or dead."""
 
+from collections.abc import Mapping
+
 from sqlalchemy import Connection
 
 from connector.clock import Millis
+from connector.domain import StreamConfig
 from connector.reporting import backlog, dead_letters, destinations, segments
 from connector.reporting.pages import Row
+from connector.reporting.streams import standings
 
 
-def status(state: Connection, inbox: Connection, names: list[str], now: Millis) -> Row:
-    """{lag, oldest_waiting_at, partitions, refills, destinations, dead_letters} as of `now`. `names` are the configured
-    destinations; only partitions with a lag are listed."""
+def status(
+    state: Connection, inbox: Connection, names: list[str], streams: Mapping[str, StreamConfig], now: Millis
+) -> Row:
+    """{lag, oldest_waiting_at, partitions, refills, destinations, streams, dead_letters} as of `now`. `names` are the
+    configured destinations; only partitions with a lag are listed."""
     parts = backlog.partitions(state, inbox)
     running = segments.refills(state, now)
     return {
@@ -23,6 +29,7 @@ def status(state: Connection, inbox: Connection, names: list[str], now: Millis) 
         ],
         "refills": [refill for refill in running.values() if refill["finished_at"] is None],
         "destinations": destinations.standings(state, names, now),
+        "streams": standings(state, streams),
         "dead_letters": [
             {"kind": kind, "reason": reason, "count": count}
             for (kind, reason), count in sorted(dead_letters.by_reason(state).items())

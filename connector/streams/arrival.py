@@ -7,7 +7,7 @@ import orjson
 import structlog
 
 from connector.clock import Millis
-from connector.domain import RawRequest
+from connector.domain import Configuration, RawRequest
 from connector.errors import ConnectorError, RejectedDelivery
 from connector.ports import Claim, New, Source
 from connector.sources.cloudevents import CloudEvents
@@ -78,6 +78,12 @@ class Arrival:
         if stated:
             return delivery_id(f"{stated}{part}", self.name, stated.encode() + part.encode())
         return f"{record.place}{part}" if claim.delivery_id.startswith(_OURS) else claim.delivery_id
+
+
+def arrival_of(config: Configuration, name: str, source: Source, largest: int) -> Arrival:
+    """How records become deliveries of the source of that name."""
+    shop = config.sources.get(config.sources[name].shop or "")
+    return Arrival(name, source, f"{shop.kind}:{shop.name}" if shop else "", largest)
 
 
 def _request_headers(headers: Mapping[str, str]) -> dict[str, str]:

@@ -18,9 +18,6 @@ from connector.sync.turn import Turn
 
 log = structlog.get_logger("streams")
 
-ERRORS = "stream_errors"
-"""Counter; its label is `stream/reason`."""
-
 _WAIT = 0.25  # seconds for records: how long a stop may go unheard
 _TELL_EVERY = 2.0
 _LONGEST_REST = 30.0
@@ -93,7 +90,7 @@ class Holder:
         self._failures += 1
         if self._told is None or self._told[1] != message:
             log.error("stream.unavailable", stream=self.name, reason=reason, hint=message)
-        self._tell("failing", message, now, {(ERRORS, f"{self.name}/{reason}"): 1})
+        self._tell("failing", message, now, {(store.ERRORS, f"{self.name}/{reason}"): 1})
         return min(2.0 ** (self._failures - 1) / 2, _LONGEST_REST)
 
     def _tell(self, state: str, message: str, now: Millis, counted: dict[tuple[str, str], int] | None = None) -> None:

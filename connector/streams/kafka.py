@@ -12,6 +12,7 @@ import structlog
 from adapters.destination import Option
 from connector.clock import Millis
 from connector.errors import ConfigurationError, StreamUnavailable
+from connector.storage.database import Database
 from connector.streams.port import Account, Lag, Poison, Record, Row, Takes, Written
 
 if TYPE_CHECKING:
@@ -87,7 +88,7 @@ class Kafka:
             raise _unavailable(found.error)
         return f"topic {topic} has {len(found.partitions)} partitions"
 
-    def reading(self) -> "KafkaReading":
+    def reading(self, database: Database) -> "KafkaReading":
         return KafkaReading(self._account)
 
     def writing(self) -> "KafkaWriting":

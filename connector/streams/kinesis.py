@@ -12,6 +12,7 @@ import structlog
 from adapters.destination import Option
 from connector.clock import Millis
 from connector.errors import ConfigurationError, StreamUnavailable
+from connector.storage.database import Database
 from connector.streams import store
 from connector.streams.port import Account, Lag, Poison, Record, Row, Takes, Written
 
@@ -59,8 +60,8 @@ class Kinesis:
         summary = found["StreamDescriptionSummary"]
         return f"stream {topic} is {summary['StreamStatus']} and has {summary['OpenShardCount']} open shards"
 
-    def reading(self) -> "KinesisReading":
-        return KinesisReading(self._account)
+    def reading(self, database: Database) -> "KinesisReading":
+        return KinesisReading(self._account, database)
 
     def writing(self) -> "KinesisWriting":
         return KinesisWriting(self._account)
@@ -85,10 +86,10 @@ class _Shard:
 class KinesisReading:
     """Every shard of a stream, read by one holder."""
 
-    def __init__(self, account: Account) -> None:
+    def __init__(self, account: Account, database: Database) -> None:
         self._name, self._topic = account.config.name, account.config.topic
         self._start = account.config.options.get("start", "earliest")
-        self._database = account.database
+        self._database = database
         self._client = _client(account, 10.0)
         self._shards: dict[str, _Shard] = {}
         self._look_at = float("-inf")

@@ -44,11 +44,10 @@ class Lag(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """A stream and what is needed to reach it: its credentials in the clear, and where positions are kept."""
+    """A stream and what is needed to reach it: its credentials in the clear."""
 
     config: StreamConfig
     credentials: Mapping[str, str]
-    database: Database
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +111,7 @@ class Broker(Protocol):
         """A line on what was found at the other end. Raises StreamUnavailable, or ConfigurationError when the library
         is not installed."""
 
-    def reading(self) -> Reading: ...
+    def reading(self, database: Database) -> Reading:
+        """Begin to read. `database` keeps the positions of brokers that keep none."""
 
     def writing(self) -> Writing: ...

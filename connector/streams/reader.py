@@ -29,7 +29,7 @@ class Reader:
     else fails is left to whoever opens the topic anew: what was not settled comes again, and is known by its id.
     """
 
-    counter = "stream_read"
+    counter = store.READ
 
     def __init__(
         self,
@@ -55,7 +55,7 @@ class Reader:
     def step(self, now: Millis, wait: float, stopped: Callable[[], bool] = lambda: False) -> int:
         """The number of records settled. Raises StreamUnavailable."""
         if self._reading is None:
-            self._reading = self._broker.reading()
+            self._reading = self._broker.reading(self._database)
         reading = self._reading
         try:
             return self._round(reading, now, wait)

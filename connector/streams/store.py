@@ -11,8 +11,14 @@ from connector.clock import Millis
 from connector.storage.tables import dead_letter, event, outbox, stream_position, stream_standing
 from connector.streams.port import Lag, Poison, Row
 
+READ, PUBLISHED, ERRORS = "stream_read", "stream_published", "stream_errors"
+"""Counters; the label is `stream/outcome`, or `stream/reason` of errors."""
+
 DEAD = "stream"
 """The kind of a dead letter that is a record nobody could file, or a thing that could not be published."""
+
+KEY = ":key"
+"""The header under which such a letter keeps the key of the record."""
 
 # --- the outbox ------------------------------------------------------------------------------------------------------
 
@@ -113,7 +119,7 @@ def tell(tx: Connection, stream: str, state: str, message: str, lag: Lag, now: M
 def bury_records(tx: Connection, stream: str, poison: Iterable[Poison], now: Millis) -> None:
     """Keep records that no broker keeps as dead letters, each once."""
     for record, error in poison:
-        headers = orjson.dumps(dict(record.headers)).decode()
+        headers = orjson.dumps({**record.headers, KEY: record.key}).decode()
         body = record.body or b""
         _bury(tx, stream, record.place, error.reason, error.message, headers, body, now)
 

@@ -16,7 +16,7 @@ class Writer:
     """Publishes one stream's rows of the outbox, in their order. A crash between publishing and dropping publishes the
     same again, under the same id."""
 
-    counter = "stream_published"
+    counter = store.PUBLISHED
 
     def __init__(self, name: str, broker: Broker, database: Database) -> None:
         self.name = name

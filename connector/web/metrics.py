@@ -18,10 +18,11 @@ from sqlalchemy.exc import SQLAlchemyError
 from connector.clock import SECOND, Millis
 from connector.quality.silence import silent
 from connector.quality.store import FAULTS, heard
-from connector.reporting import backlog, dead_letters, destinations, segments, verifications
+from connector.reporting import backlog, dead_letters, destinations, segments, streams, verifications
 from connector.reporting.counts import counts
 from connector.reporting.sources import ACCEPTED, REJECTED
 from connector.storage import counters
+from connector.streams import store as stream_store
 from connector.storage.backup import files
 
 if TYPE_CHECKING:
@@ -46,6 +47,9 @@ _COUNTERS: dict[str, tuple[str, str, tuple[str, ...]]] = {
     "skipped": ("storecue_deliveries_skipped", "Deliveries that mean nothing to us.", ("source", "reason")),
     "dead_letters": ("storecue_dead_letters", "Deliveries that went to dead letters.", ("reason",)),
     FAULTS: ("storecue_delivery_faults", "Noticed in deliveries that counted all the same.", ("source", "fault")),
+    stream_store.READ: ("storecue_stream_read", "Records of topics, by what became of them.", ("stream", "outcome")),
+    stream_store.PUBLISHED: ("storecue_stream_published", "Things published to topics.", ("stream", "outcome")),
+    stream_store.ERRORS: ("storecue_stream_errors", "Rounds that a broker made fail.", ("stream", "reason")),
     "pushes": ("storecue_pushes", "Items sent to vendors.", ("destination", "status")),
 }
 
@@ -149,6 +153,7 @@ class _Shared:
             verified = verifications.latest(state)
             members = self._count_members(state, now)
             good = heard(state)
+            followed = streams.standings(state, names.streams)
         sizes = files(self._services.settings.database_url, self._services.settings.inbox_url)._asdict()
         yield from _counter_families(counted)
         yield _gauge("storecue_lag", "Deliveries that wait to be processed.", (), [((), sum(p.lag for p in parts))])
@@ -228,6 +233,24 @@ class _Shared:
             "Free for the data directory; without room no delivery can be kept.",
             (),
             [((), shutil.disk_usage(self._services.settings.data_dir).free)],
+        )
+        yield _gauge(
+            "storecue_stream_lag",
+            "Records of a topic that are still to be read, or things that are to be published.",
+            ("stream",),
+            [((one["name"],), one["lag"]) for one in followed if one["lag"] is not None],
+        )
+        yield _gauge(
+            "storecue_stream_lag_seconds",
+            "How far behind the end of a topic we are, where the broker tells that.",
+            ("stream",),
+            [((one["name"],), one["lag_ms"] / SECOND) for one in followed if one["lag_ms"] is not None],
+        )
+        yield _gauge(
+            "storecue_stream_active",
+            "1 while a stream is read or published to, 0 while that fails or waits.",
+            ("stream",),
+            [((one["name"],), int(one["state"] == "active")) for one in followed],
         )
         yield _gauge(
             "storecue_segment_members",

@@ -1,6 +1,6 @@
 """The whole at a glance."""
 
-from marshmallow import Schema, fields
+from marshmallow import Schema, fields, validate
 
 from connector.reporting import status as report
 from connector.reporting.pages import Row
@@ -30,6 +30,26 @@ class DeadAnswer(Schema):
     count = fields.Integer(required=True)
 
 
+class StreamAnswer(Schema):
+    """How a stream stands, as its holder last told."""
+
+    name = fields.String(required=True)
+    kind = fields.String(required=True, metadata={"examples": ["kafka"]})
+    topic = fields.String(required=True)
+    direction = fields.String(required=True, validate=validate.OneOf(["read", "publish"]))
+    state = fields.String(required=True, validate=validate.OneOf(["active", "waiting", "failing", "unknown"]))
+    message = fields.String(required=True)
+    lag = fields.Integer(
+        required=True, allow_none=True, metadata={"description": "Records to read, or things to publish."}
+    )
+    lag_ms = fields.Integer(
+        required=True, allow_none=True, metadata={"description": "How far behind, where the broker tells a time."}
+    )
+    told_at = instant(required=True)
+    counts = fields.Dict(fields.String(), fields.Integer(), required=True, metadata={"description": "By outcome."})
+    errors = fields.Dict(fields.String(), fields.Integer(), required=True, metadata={"description": "By reason."})
+
+
 class StatusAnswer(Schema):
     """The whole at a glance."""
 
@@ -41,6 +61,7 @@ class StatusAnswer(Schema):
     )
     refills = fields.List(fields.Nested(RefillAnswer), required=True, metadata={"description": "Those under way."})
     destinations = fields.List(fields.Nested(StandingAnswer), required=True)
+    streams = fields.List(fields.Nested(StreamAnswer), required=True)
     dead_letters = fields.List(fields.Nested(DeadAnswer), required=True)
 
 
@@ -48,6 +69,6 @@ class StatusAnswer(Schema):
 def get_status() -> Row:
     """What waits in the log, which segments are being refilled, how destinations stand, what is dead."""
     services = current.services()
-    names = list(services.configuration().destinations)
+    configuration = services.configuration()
     with services.database.read() as state, services.inbox.read() as inbox:
-        return report.status(state, inbox, names, current.now())
+        return report.status(state, inbox, list(configuration.destinations), configuration.streams, current.now())

@@ -9,6 +9,7 @@ from connector.config.kinds import known_kinds
 from connector.config.schema import configuration_from
 from connector.config.settings import Settings
 from connector.config.yaml_file import parse
+from connector.streams import BROKERS
 
 PAGE = (Path(__file__).parents[3] / "docs" / "configuration.md").read_text(encoding="utf-8")
 EXAMPLES = re.findall(r"```yaml\n(.*?)```", PAGE, re.DOTALL)
@@ -24,6 +25,7 @@ def test_every_key_has_its_line_and_its_example():
     for section, entry in (
         ("sources", schema._Source),
         ("destinations", schema._Destination),
+        ("streams", schema._Stream),
         ("fields", schema._Field),
         ("segments", schema._Segment),
         ("store", schema._Store),
@@ -40,6 +42,11 @@ def test_every_key_has_its_line_and_its_example():
 def test_every_option_and_known_trait_is_named():
     for kind, wanted in known_kinds().destinations.items():
         assert all(f"| `{kind}` | `{name}` | `{option.example}` |" in PAGE for name, option in wanted.options.items())
+    for kind, broker in BROKERS.items():
+        for name, option in broker.takes.options.items():
+            assert f"| `{kind}` | `{name}` | `{option.example}` |" in PAGE
+            assert re.fullmatch(option.pattern, option.example)
+        assert all(f"`{name}`" in PAGE for name in (*broker.takes.needs, *broker.takes.credentials))
     assert all(f"`{trait}`" in PAGE for trait in field_types.KNOWN_TRAITS)
 
 
