@@ -135,7 +135,8 @@ def count_option(settings: Settings, name: str, default: int) -> int:
 class Vendor:
     """How one vendor is spoken to. `judge` turns an answer that is no success, and epoch seconds, into the error.
     `spent` gives the seconds to wait because the answer's own counters say that nothing is left; 0 mostly. `lingers`:
-    seconds in which a call that timed out here may still count there as one at a time."""
+    seconds in which a call that timed out here may still count there as one at a time. `lists`: some answers are a list
+    and no object; then it is `items` of Answer.data."""
 
     name: str
     address: str
@@ -146,6 +147,7 @@ class Vendor:
     windows: Mapping[str, Sequence[Window]]
     spent: Callable[[Answer, float], float] = lambda answer, now: 0.0
     lingers: float = 0.0
+    lists: bool = False
 
 
 class Http:
@@ -177,12 +179,12 @@ class Http:
     ) -> Answer:
         """The answer when its status is 2xx or in `expect`; otherwise raises what the vendor's table says.
 
-        Short waits are spent here, up to TRIES attempts; a longer one leaves as Transient, and so does any call to an
-        account that is out (see adapters.breaker). A call that is not `repeatable` and whose answer was lost is
-        Rejected with reason `unknown_result`.
+        `body` is sent as JSON unless it is bytes. Short waits are spent here, up to TRIES attempts; a longer one leaves
+        as Transient, and so does any call to an account that is out (see adapters.breaker). A call that is not
+        `repeatable` and whose answer was lost is Rejected with reason `unknown_result`.
         """
         try:
-            content = None if body is None else orjson.dumps(body)
+            content = body if body is None or isinstance(body, bytes) else orjson.dumps(body)
         except TypeError as error:  # lone surrogates, integers beyond 64 bits
             raise Rejected(f"not expressible in JSON: {error}", reason="unencodable") from None
         url = self.address + path + (f"?{urlencode(query, quote_via=quote, safe=',()')}" if query else "")
@@ -225,7 +227,7 @@ class Http:
                 raise
         for secret in self._vendor.secrets:
             raw = raw.replace(secret.encode(), b"[redacted]")
-        readable, data = parse(raw)
+        readable, data = parse(raw, self._vendor.lists)
         answer = Answer(status, received, raw, data)
         rest = 0.0
         if status >= 500 or (status < 300 and not readable):
@@ -316,12 +318,14 @@ def _pause(state: "RetryCallState") -> float:
     return float(told + backoff * random.uniform(0.5, 1.0))  # noqa: S311  spreads retries, guards nothing
 
 
-def parse(raw: bytes) -> tuple[bool, dict[str, Any]]:
-    """Whether a body is readable, and the JSON object in it: no vendor here answers with anything else, if at all."""
+def parse(raw: bytes, lists: bool = False) -> tuple[bool, dict[str, Any]]:
+    """Whether a body is readable, and the JSON object in it; with `lists` a list is one too, under `items`."""
     if not raw.strip():
         return True, {}
     try:
         data = orjson.loads(raw)
     except orjson.JSONDecodeError:
         return False, {}
+    if lists and isinstance(data, list):
+        return True, {"items": data}
     return (True, data) if isinstance(data, dict) else (False, {})

@@ -1,6 +1,6 @@
 """The straight line, for a batch in one transaction."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import groupby
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -10,6 +10,7 @@ from sqlalchemy import Connection
 from connector.clock import Millis
 from connector.domain import Configuration
 from connector.errors import CannotMerge
+from connector.fetch import store as fetches
 from connector.inbox import deliveries
 from connector.pipeline.batch import Batch, Meant
 from connector.pipeline.consent import apply_consent
@@ -68,8 +69,18 @@ class Pipeline:
                     privacy.take(tx, one.delivery, one.normalised, self.configuration.destinations, now)
             else:
                 self._work_off(tx, without_erased(tx, list(some)), now)
+        fetches.want(tx, self._named(meant), now)
         deliveries.add_dead_letters(tx, letters, now)
         counters.add(tx, counts, now)
+
+    def _named(self, meant: Sequence[Meant]) -> Iterator[fetches.Wanted]:
+        """What the deliveries only name. Another shop of the same sender is none of ours."""
+        for one in meant:
+            for wanted in one.normalised.fetch:
+                admin = self.configuration.sources[one.delivery.source].admin
+                if admin is not None and wanted.shop in (None, admin.shop):
+                    quiet = one.delivery.headers.get(deliveries.REPLAY) in deliveries.QUIET
+                    yield fetches.Wanted(one.delivery.source, wanted.kind, wanted.id, one.delivery.received_at, quiet)
 
     def _work_off(self, tx: Connection, meant: Sequence[Meant], now: Millis) -> None:
         shop, batch = self.configuration.store, Batch()

@@ -6,6 +6,7 @@ from connector.domain import Json
 from connector.errors import DefinitionError
 from connector.ports import Configurable, Source
 from connector.sources.adobe_commerce import AdobeCommerce
+from connector.sources.bigcommerce import BigCommerce
 from connector.sources.cloudevents import CloudEvents
 from connector.sources.ga4 import Ga4
 from connector.sources.generic import Generic
@@ -14,6 +15,7 @@ from connector.sources.klaviyo import Klaviyo
 from connector.sources.mailchimp import Mailchimp
 from connector.sources.mixpanel import Mixpanel
 from connector.sources.mparticle import MParticle
+from connector.sources.salesforce import Salesforce
 from connector.sources.segment import RudderStack, Segment
 from connector.sources.segment_api import SegmentApi
 from connector.sources.shopify import Shopify
@@ -23,6 +25,7 @@ from connector.sources.woocommerce import WooCommerce
 
 SOURCES: dict[str, Source] = {
     "adobe_commerce": AdobeCommerce(),
+    "bigcommerce": BigCommerce(),
     "cloudevents": CloudEvents(),
     "ga4": Ga4(),
     "generic": Generic(),
@@ -32,6 +35,7 @@ SOURCES: dict[str, Source] = {
     "mixpanel": Mixpanel(),
     "mparticle": MParticle(),
     "rudderstack": RudderStack(),
+    "salesforce": Salesforce(),
     "segment": Segment(),
     "segment_api": SegmentApi(),
     "shopify": Shopify(),
