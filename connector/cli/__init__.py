@@ -4,6 +4,7 @@ import click
 
 from connector.cli import (
     approving,
+    backfills,
     configuration,
     database,
     destinations,
@@ -39,6 +40,7 @@ for command in (
     standing.status,
     standing.doctor,
     sources.source,
+    backfills.backfill,
     destinations.destination,
     verifying.verify,
     merges.profile,
@@ -55,6 +57,7 @@ for command in (approving.plan, approving.approve, approving.new_account):
     destinations.destination.add_command(command)
 
 sources.source.add_command(trying.source_try)
+sources.source.add_command(backfills.source_verify)
 
 for command in (quality.source_quality, pasting.source_snippet, pasting.source_pixel, pasting.source_template):
     sources.source.add_command(command)

@@ -505,7 +505,7 @@ def _source_problems(sources: Mapping[str, Any], kinds: Kinds) -> _Found:
             known = nearest(entry["shop"], [other for other in sources if other != name])
             yield f"/sources/{name}/shop", f'there is no other source "{entry["shop"]}"; {known}'
         if not entry["secrets"] and not isinstance(SOURCES.get(entry["kind"]), Silent):
-            yield f"/sources/{name}/secrets", _MESSAGES["required"]
+            yield f"/sources/{name}/secrets", "is missing"
         yield from _admin_problems(f"/sources/{name}/admin", entry)
         for index, key in enumerate((entry["browser"] or {}).get("keys", ())):
             if key in holders or key in entry["secrets"]:

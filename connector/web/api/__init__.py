@@ -1,5 +1,6 @@
 """The REST API under /api/v1, one file per noun."""
 
+from connector.web.api.backfills import backfills
 from connector.web.api.configuration import configuration
 from connector.web.api.dead_letters import dead_letters
 from connector.web.api.deliveries import deliveries
@@ -22,6 +23,7 @@ NOUNS: tuple[Noun, ...] = (
     merges,
     segments,
     sources,
+    backfills,
     trials,
     quality,
     destinations,
