@@ -7,14 +7,17 @@ import json
 import threading
 from base64 import b64encode
 from collections.abc import Iterator
+from dataclasses import replace
 from email.utils import formatdate
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
 import pytest
+from werkzeug.test import Client
 
 from adapters.errors import Transient
+from connector.app import create_app
 from connector.clock import DAY, HOUR, MINUTE, SECOND
 from connector.domain import RawRequest
 from connector.progress import lines
@@ -22,9 +25,12 @@ from connector.reporting.destinations import standings
 from connector.sources import engagement
 from connector.sync.poll import Poller
 from connector.sync.turn import Turn
+from connector.web import current
+from connector.web.ingress import Ingress
 from connector.web.webhooks import Answer
 from tests.conftest import NOON, order
 from tests.integration.test_sync import ADA, Synced
+from tests.unit.web.over_rsgi import OverRsgi
 
 ALL = ("klaviyo", "hubspot", "mailchimp")
 SECRETS = {"klaviyo": "0123456789abcdef0123", "hubspot": "client-secret", "mailchimp": "token-secret"}
@@ -267,6 +273,27 @@ def test_the_address_is_tried_by_a_get(synced: Synced) -> None:
     assert (
         receive("klaviyo", "from-klaviyo", RawRequest("GET", "/webhooks/klaviyo/from-klaviyo", {}, b"")).status == 405
     )
+
+
+@pytest.mark.parametrize("over", ["RSGI", "Flask"])
+def test_behind_a_proxy_the_public_address_is_what_was_signed(synced: Synced, over: str) -> None:
+    """The proxy has a host, a scheme and a prefix of its own; what arrives here is /webhooks/... on localhost."""
+    pushed_ada(synced, "hubspot")
+    services = synced.shop.services
+    services.settings = replace(services.settings, public_url="https://cues.example.com")
+    app = create_app(services=services, now=lambda: synced.shop.time)
+    receiver, tracker = current.of(app).receiver, current.of(app).tracker
+    client = Client(app if over == "Flask" else OverRsgi(Ingress(app.wsgi_app, receiver, tracker)))
+    body, headers, _ = said("hubspot", "unsubscribe", ADA, remote(synced, "hubspot", ADA), synced.shop.time)
+    path = "/webhooks/hubspot/from-hubspot"
+    assert client.post(path, data=body, headers=headers, base_url="http://localhost:8080").status_code == 200
+    assert client.post(f"{path}?x=1", data=body, headers=headers).status_code == 401
+    synced.shop.work()
+    assert consent(synced)["state"] == "unsubscribed"
+    moved = replace(services.settings, public_url="https://cues.example.org")
+    services.settings = moved
+    elsewhere = Client(create_app(services=services, now=lambda: synced.shop.time))
+    assert elsewhere.post(path, data=body, headers=headers).status_code == 401
 
 
 # --- asking -----------------------------------------------------------------------------------------------------------
@@ -549,7 +576,9 @@ def test_how_far_asking_has_come_is_shown(synced: Synced) -> None:
     with synced.shop.services.database.read() as connection:
         [standing] = standings(connection, ["mailchimp", "none"], NOON)[:1]
     assert standing["engagement"]["until"] == NOON and "503" in standing["engagement"]["error"]
-    told = lines({"lag": 0, "destinations": [standing], "streams": [], "sources": [], "dead_letters": [], "refills": []})
+    told = lines(
+        {"lag": 0, "destinations": [standing], "streams": [], "sources": [], "dead_letters": [], "refills": []}
+    )
     assert "opens and clicks are here up to 2026-11-18T11:06:40.000Z (503" in told
 
 
