@@ -121,7 +121,7 @@ class People:
         fitting = [
             (claim, person)
             for claim, person in found
-            if claim.kind == "customer_id" or self._fits(person, claims, claim.kind)
+            if claim.kind == "customer_id" or self._fits(person, claims, claim.kind, unverified)
         ]
         person = fitting[0][1] if fitting else self._create()
         for claim, other in fitting:
@@ -168,10 +168,11 @@ class People:
             claims = [claim for claim in claims if claim not in self._was_shared] or claims
         return sorted(claims, key=lambda identifier: _STRENGTH[identifier.kind])
 
-    def _fits(self, person: int, claims: list[Identifier], kind: str) -> bool:
+    def _fits(self, person: int, claims: list[Identifier], kind: str, unverified: bool) -> bool:
         """May a person found by a weak identifier of this kind be the one who is meant? Not when they are another
-        customer of the shop; and by a phone alone nobody is who writes from another address."""
-        if kind == "phone":
+        customer of the shop; and by a phone or a device alone nobody is who writes from another address: the device
+        may have come to them by a visitor's word."""
+        if kind == "phone" or (kind == "anonymous_id" and not unverified):
             wrote = {held for held in self._held.get(person, ()) if held.kind == "email"}
             writes = {claim for claim in claims if claim.kind == "email"}
             if wrote and writes and not wrote & writes:
@@ -188,7 +189,7 @@ class People:
         shops = {held.value.partition(":")[0] for held in mine if held.kind == "customer_id"}
         if any(held.kind == "customer_id" and held.value.partition(":")[0] in shops for held in theirs):
             return False
-        if tie.kind != "phone":
+        if tie.kind not in ("phone", "anonymous_id"):
             return True
         return not (any(h.kind == "email" for h in mine) and any(h.kind == "email" for h in theirs))
 
