@@ -2,6 +2,8 @@
 
 import threading
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from typing import Any
 
 import structlog
 from sqlalchemy import select
@@ -14,12 +16,12 @@ from connector.clock import Millis
 from connector.config import store as configuration_store
 from connector.config.secrets import Vault
 from connector.config.settings import Settings
-from connector.domain import Configuration, DestinationConfig
+from connector.domain import ADMIN_SECRETS, AdminConfig, Configuration, DestinationConfig, SourceConfig
 from connector.errors import ConfigurationError
 from connector.inbox import deliveries
 from connector.inbox.runner import positions
 from connector.inbox.sql import SqlLog, unpack
-from connector.ports import Rec, Source
+from connector.ports import Api, Asked, History, Rec, Remembers, Silent, Source
 from connector.segments.evaluate import RuleSet
 from connector.sources import SOURCES, configured
 from connector.storage.database import Database
@@ -100,7 +102,7 @@ class Services:
         accepted for it, and the log says why."""
         configuration = self.configuration()
         known = self._sources
-        if known is None or known[0] != configuration.version or any(not secrets for _, secrets in known[1].values()):
+        if known is None or known[0] != configuration.version or self._unopened(known[1]):
             found = {}
             for name, config in configuration.sources.items():
                 try:
@@ -113,6 +115,10 @@ class Services:
             self._sources = known
         return known[1]
 
+    def _unopened(self, found: Mapping[str, tuple[Source, tuple[str, ...]]]) -> bool:
+        """Whether secrets that are configured could not be read."""
+        return any(not held and not isinstance(source, Silent) for source, held in found.values())
+
     def connect(self, config: DestinationConfig) -> Destination:
         """A client of a destination's account, its credentials opened. Raises ConfigurationError or Misconfigured."""
         account = AccountSettings(
@@ -124,6 +130,26 @@ class Services:
             jobs=UnderWay(self.database, config.name),
         )
         return DESTINATIONS[config.kind](account, SystemClock())
+
+    def history(self, config: SourceConfig) -> History:
+        """The API of a source, its credentials opened. Raises ConfigurationError."""
+        source = self.source_kinds[config.kind]
+        if config.admin is None or not isinstance(source, Remembers):
+            raise ConfigurationError(f"the source {config.name} has no `admin` in storecue.yaml: give it one")
+        return source.history(config.name, self._opened(config.admin), SystemClock())
+
+    def api(self, config: SourceConfig) -> Api | None:
+        """The API of a source that has to be asked, its credentials opened. Raises ConfigurationError."""
+        source = configured(self.source_kinds[config.kind], config.options)
+        if config.admin is None or not isinstance(source, Asked):
+            return None
+        return source.api(config.name, self._opened(config.admin), SystemClock())
+
+    def _opened(self, admin: AdminConfig) -> AdminConfig:
+        kept: dict[str, Any] = {
+            key: self.vault.resolve(secret) for key in ADMIN_SECRETS if (secret := getattr(admin, key))
+        }
+        return replace(admin, **kept)
 
     def credentials(self, config: DestinationConfig) -> dict[str, str]:
         """The credentials themselves, as their references stand at this moment. Raises ConfigurationError."""

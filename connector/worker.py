@@ -12,10 +12,12 @@ from connector import clock
 from connector.clock import Millis
 from connector.domain import DestinationConfig
 from connector.errors import ConnectorError, Fenced, UnprocessableEvent
+from connector.fetching import Errands
 from connector.housekeeping import Housekeeping
 from connector.inbox import deliveries
 from connector.inbox.runner import run_once
 from connector.jobs import Jobs
+from connector.past import Past
 from connector.pipeline import Pipeline
 from connector.ports import Rec
 from connector.privacy.contacts import Eraser
@@ -23,9 +25,9 @@ from connector.privacy.work import PrivacyWork
 from connector.profiles.duplicates.search import DuplicateSearch
 from connector.quality.silence import SilenceAlarm
 from connector.segments import store as segment_store
+from connector.sync.duplicates import Duplicates
 from connector.services import Services
 from connector.streaming import Streaming
-from connector.sync.duplicates import Duplicates
 from connector.sync.nightly import Nightly
 from connector.sync.poll import Poller
 from connector.sync.push import Pusher
@@ -60,6 +62,8 @@ class Worker:
         self.duplicates = DuplicateSearch(services.database)
         self.alarm = SilenceAlarm(services.database)
         self.privacy = PrivacyWork(services.database, services.inbox)
+        self.past = Past(services, now)
+        self.errands = Errands(services, now)
         self.streaming = Streaming(services, now, threads=push)
         self.pipeline: Pipeline
 
@@ -68,6 +72,8 @@ class Worker:
     def run(self) -> None:
         """Work until `stop`. A fault outside a record is logged and tried again after a second."""
         self.refresh()
+        self.past.start()
+        self.errands.start()
         log.info("worker.started")
         busy = False
         while not self.stopping.is_set():
@@ -109,8 +115,13 @@ class Worker:
         self._wake()
 
     def close(self) -> None:
-        """Stop the senders and wait for their calls under way."""
+        """Stop the senders and whoever fetches, and wait for their calls under way."""
+        self.past.close()
+        self.errands.close()
         self.streaming.close()
+        self._stop_pushers()
+
+    def _stop_pushers(self) -> None:
         threads: list[tuple[Pusher | Poller, threading.Event, threading.Thread | None]]
         threads = [*self._pushers.values(), *self._pollers.values()]
         for one, stop, _ in threads:
@@ -210,7 +221,7 @@ class Worker:
         log.info("worker.configured", version=configuration.version, segments=len(configuration.segments))
 
     def _start_pushers(self) -> None:
-        self.close()
+        self._stop_pushers()
         configuration = self.pipeline.configuration
         for config in configuration.destinations.values():
             turn = Turn(self.services.settings.data_dir, config.name)
