@@ -25,9 +25,10 @@ from connector.config.sealing import secrets_of
 from connector.config.secrets import Vault, check_key, is_reference, new_key, read_keys
 from connector.config.settings import Settings
 from connector.config.yaml_file import read
-from connector.domain import Configuration, DestinationConfig
+from connector.domain import Configuration, DestinationConfig, SourceConfig
 from connector.errors import ConfigurationError, StreamUnavailable
 from connector.reporting.sources import standing, unheard
+from connector.sources.segment_api import SegmentApi
 from connector.storage.database import Database
 from connector.storage.tables import delivery
 from connector.streams import BROKERS
@@ -326,7 +327,7 @@ class _Scene:
         for source in self.configuration.sources.values():
             row = heard.get(source.name, unheard())
             name, at = f"source {source.name}", row["last_at"]
-            address = f"{self.settings.public_url}/webhooks/{source.kind}/{source.name}"
+            address = f"{self.settings.public_url}{_where(source)}"
             refused = sum(row["rejected"].values())
             if at is not None:
                 old = f", {(self.now - at) // DAY} days ago" if self.now - at >= DAY else ""
@@ -384,6 +385,11 @@ _FIXES: tuple[tuple[type[DeliveryError], str], ...] = (
     (Transient, "see that this machine reaches the vendor (DNS, firewall, the vendor's status page) and try again"),
     (DeliveryError, "see what the vendor says, correct destination {name}, and try again"),
 )
+
+
+def _where(source: SourceConfig) -> str:
+    """The path that a source delivers to: clients of the tracking API know the rest, and the key says which source."""
+    return "/v1" if source.kind == SegmentApi.kind else f"/webhooks/{source.kind}/{source.name}"
 
 
 def _existing(url: str) -> Database | None:

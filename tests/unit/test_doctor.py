@@ -181,6 +181,13 @@ def test_a_file_can_be_judged_before_the_first_start(place, tmp_path):
     assert found["source shop"].fix.endswith(f"{place.settings.public_url}/webhooks/shopify/shop")
 
 
+def test_trackers_are_told_the_address_that_their_clients_take(place, tmp_path):
+    place.file = tmp_path / "storecue.yaml"
+    place.file.write_text(FILE.replace("{shop:", "{site: {kind: segment_api, secrets: [hush-hush-hush-hush]}, shop:"))
+    found = {check.name: check for check in place.found()}
+    assert found["source site"].fix.endswith(f"tell the sender to deliver to {place.settings.public_url}/v1")
+
+
 def test_every_problem_of_a_file_has_a_line(place, tmp_path):
     place.file = tmp_path / "storecue.yaml"
     place.file.write_text("version: 2\nstore: {currency: X}\n")
