@@ -2,7 +2,7 @@
 forget a person."""
 
 import time
-from collections.abc import Iterator, Mapping, MutableMapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
 
@@ -241,10 +241,12 @@ class Held:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Sizes the vendor sets. `batch`: contacts per apply worth handing over at once; `concurrency`: calls in flight."""
+    """Sizes the vendor sets. `batch`: contacts per apply worth handing over at once; `concurrency`: calls in flight;
+    `singly`: so many at a time wait for no job at the vendor, 0 where there are none."""
 
     batch: int
     concurrency: int
+    singly: int = 0
 
 
 class Option(NamedTuple):
@@ -315,6 +317,15 @@ class TellsActivity(Protocol):
     def activity(self, since: int) -> Iterator[ActivityPage]:
         """What happened since (epoch milliseconds UTC), and perhaps a little before. Changes nothing; raises Transient
         or Unauthorized, after which the pages so far count."""
+
+
+@runtime_checkable
+class Following(Protocol):
+    """A Destination whose `apply` waits for jobs at the vendor. Meanwhile it calls `meanwhile` again and again, unless
+    that is None, in the thread that called it; from there `apply` and `send` may be called for a few others, who must
+    not be among those that are being applied."""
+
+    meanwhile: Callable[[], None] | None
 
 
 class Vendor(Protocol):

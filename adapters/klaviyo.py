@@ -4,9 +4,10 @@ Built from Klaviyo's published OpenAPI documents, revision 2026-07-15. No field 
 here subscribes anybody, or lifts what keeps somebody from being mailed.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from itertools import chain
 from typing import Any
 from urllib.parse import quote
 
@@ -29,11 +30,11 @@ from adapters.destination import (
     Takes,
     Wanted,
 )
-from adapters.errors import Rejected, Transient, setting_up
+from adapters.errors import DeliveryError, Rejected, Transient, setting_up
 from adapters.http import Answer, Http, Vendor, credential
-from adapters.klaviyo_jobs import Imports, judged, sized
+from adapters.klaviyo_jobs import JOBS, Ended, Imports, judged, pending, sized
 from adapters.klaviyo_profiles import TAGS, Item, digest, encoded, held
-from adapters.outcomes import Send, bisect, chunked, each, in_turn, look_up, not_there, outcome_of, refuse
+from adapters.outcomes import Send, bisect, chunked, each, in_turn, look_up, not_there, outcome_of, refuse, told
 from adapters.rate_limit import Window
 from adapters.shape import records, word
 from adapters.values import instant
@@ -41,6 +42,9 @@ from adapters.values import instant
 _MEDIA_TYPE = "application/vnd.api+json"
 _SINGLES = 20
 """Up to here one call per profile is both faster and tells the profile's id; beyond, an import job takes over."""
+
+_JOB = 1_000
+"""Profiles in an import job. The vendor takes ten times as many; of ours, the next is made while one runs."""
 
 _JOB_EVENTS = 1_000
 _LOOKUP = 100
@@ -83,7 +87,7 @@ class Klaviyo:
             "tags_property": Option(r"[A-Za-z][A-Za-z0-9_ -]{0,62}", "tags"),
         },
     )
-    limits = Limits(batch=1_000, concurrency=8)
+    limits = Limits(batch=JOBS * _JOB, concurrency=8, singly=_SINGLES)
 
     def __init__(self, settings: Settings, clock: Clock) -> None:
         key = credential(settings, "api_key")
@@ -98,8 +102,16 @@ class Klaviyo:
         vendor = Vendor("Klaviyo", "https://a.klaviyo.com", headers, (key,), judged, self.limits.concurrency, _WINDOWS)
         self._http = Http(vendor, settings, clock)
         self._tags = settings.options.get("tags_property", TAGS)
-        self._imports = Imports(self._http, clock, settings.jobs)
         self._pool = ThreadPoolExecutor(self.limits.concurrency, thread_name_prefix="klaviyo")
+        self._imports = Imports(self._http, clock, self._pool, settings.jobs)
+
+    @property
+    def meanwhile(self) -> Callable[[], None] | None:
+        return self._imports.meanwhile
+
+    @meanwhile.setter
+    def meanwhile(self, act: Callable[[], None] | None) -> None:
+        self._imports.meanwhile = act
 
     def check_login(self) -> Account:
         answer = self._http.call("GET", "/api/accounts", family="accounts")
@@ -117,12 +129,22 @@ class Klaviyo:
         )
 
     def apply(self, changes: Sequence[Change]) -> list[Outcome]:
-        earlier = self._imports.earlier({change.key: digest(change) for change in changes})
-        settled = [change for change in changes if change.key in earlier]
-        left = [change for change in changes if change.key not in earlier]
+        concerned = self._imports.concern(changes)
+        crowded = len(changes) > _SINGLES and not self._imports.room()
+        settled: dict[str, Outcome] = {}
+        if concerned or crowded or self._imports.told:
+            look = not self._imports.aside and (crowded or bool(concerned))  # other people's jobs are not waited for
+            settled = self._imports.earlier({change.key: digest(change) for change in changes}, look=look)
+            concerned = self._imports.concern(changes)
+        waves = list(_waves([c for c in changes if c.key not in settled and c.key not in concerned]))
+        self._imports.hushed = len(waves) > 1
+        waiting = [change for change in changes if change.key in concerned]
         pieces: list[tuple[Sequence[Change], Send[Change]]]
-        pieces = [(settled, lambda some: [earlier[change.key] for change in some])] if settled else []
-        return in_turn(pieces + [(wave, self._apply) for wave in _waves(left)])
+        pieces = [([c for c in changes if c.key in settled], lambda some: [settled[c.key] for c in some])]
+        pieces += [(wave, self._apply) for wave in waves]
+        if waiting:
+            pieces.append((waiting, _wait))
+        return in_turn(piece for piece in pieces if piece[0])
 
     def send(self, cues: Sequence[Cue]) -> list[Outcome]:
         if len(cues) <= _SINGLES:
@@ -202,13 +224,18 @@ class Klaviyo:
                 outcomes.append(not_there(change.key))
                 continue
             try:
-                items.append(encoded(replace(change, remote_id=known), self._tags, profile))
+                found = change if known == change.remote_id else replace(change, remote_id=known)
+                items.append(encoded(found, self._tags, profile))
             except Rejected as error:
                 outcomes.append(outcome_of(change.key, error))
         pieces: list[tuple[Sequence[Item], Send[Item]]] = [(items, self._singly)] if items else []
         if len(items) > _SINGLES:
-            jobs = sized(items, lambda item: len(item.profile))
-            pieces = [(job, lambda some: bisect(some, self._import, refuse)) for job in jobs]
+            jobs = list(sized(items, lambda item: len(item.profile), _JOB))
+            room = max(1, self._imports.room())
+            self._imports.hushed |= len(jobs) > room
+            pieces = [
+                (list(chain(*jobs[n : n + room])), self._jobs(jobs[n : n + room])) for n in range(0, len(jobs), room)
+            ]
         return outcomes + in_turn(pieces)
 
     def _there(self, changes: Iterable[Change]) -> dict[str, dict[str, Any]]:
@@ -263,9 +290,31 @@ class Klaviyo:
             # The next try looks at the tags before it appends to them.
             raise Transient(error.message, reason="no_answer") from None
 
+    def _jobs(self, jobs: Sequence[Sequence[Item]]) -> Send[Item]:
+        """Imports these side by side."""
+
+        def send(_: Sequence[Item]) -> list[Outcome]:
+            if len(jobs) == 1:
+                return bisect(jobs[0], self._import, refuse)
+            ended = self._imports.run_all(jobs)
+            return told((items, self._concluded(items, end)) for items, end in zip(jobs, ended, strict=True))
+
+        return send
+
+    def _concluded(self, items: Sequence[Item], ended: Ended | DeliveryError) -> list[Outcome] | DeliveryError:
+        """What became of the profiles of a job; of a refused one, after those who spoil it were found."""
+        try:
+            if isinstance(ended, Rejected):
+                return bisect(items, self._import, refuse)
+            return ended if isinstance(ended, DeliveryError) else self._again(items, ended)
+        except DeliveryError as error:
+            return error
+
     def _import(self, items: Sequence[Item]) -> list[Outcome]:
         """Raises Rejected when the job is refused and nobody says for which profile."""
-        ended = self._imports.run(items)
+        return self._again(items, self._imports.run(items))
+
+    def _again(self, items: Sequence[Item], ended: Ended) -> list[Outcome]:
         return ended.outcomes + self._singly([item for item in items if item.key in ended.again])
 
     # --- events
@@ -292,6 +341,11 @@ class Klaviyo:
         query = {"filter": f"equals({attribute},{orjson.dumps(value).decode()})"}
         answer = self._http.call("GET", "/api/lists", query=query, family="lists")
         return [word(found, "id") for found in records(answer.data, "data") if word(found, "id")]
+
+
+def _wait(changes: Sequence[Change]) -> list[Outcome]:
+    """Whoever is in a job under way waits for its end."""
+    raise pending()
 
 
 def _waves(changes: Sequence[Change]) -> Iterable[Sequence[Change]]:

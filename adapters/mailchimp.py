@@ -5,7 +5,7 @@ API 3.0. The data centre is the key's suffix. Data never touches a subscription:
 
 import re
 from base64 import b64encode
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, cast
 from urllib.parse import quote
@@ -34,7 +34,7 @@ from adapters.destination import (
 from adapters.errors import DeliveryError, Misconfigured, Rejected, Transient, setting_up
 from adapters.http import Answer, Http, Vendor, count_option, credential
 from adapters.mailchimp_activity import Reports
-from adapters.mailchimp_batches import BATCH, Batches, Job, Operation
+from adapters.mailchimp_batches import BATCH, BATCHES, Batches, Job, Operation, pending
 from adapters.mailchimp_fields import MergeField, MergeFields
 from adapters.mailchimp_members import (
     QUERY,
@@ -50,7 +50,7 @@ from adapters.mailchimp_members import (
     written_value,
 )
 from adapters.mailchimp_tags import SEGMENT, Tags, calls_of
-from adapters.outcomes import Send, bisect, chunked, each, in_turn, not_there, outcome_of, refuse
+from adapters.outcomes import Send, bisect, chunked, each, in_turn, not_there, outcome_of, refuse, side_by_side
 from adapters.shape import count, dig, records, stated, word
 from adapters.values import as_wanted
 
@@ -83,7 +83,8 @@ class Mailchimp:
         consent_first=True,  # a new member needs a status, and the status is what the law looks at
         engagement=True,
     )
-    limits = Limits(batch=BATCH, concurrency=8)  # the vendor cuts off at 10 connections per user, ours or not
+    limits = Limits(batch=BATCHES * BATCH, concurrency=8, singly=_SINGLES)
+    # the vendor cuts off at 10 connections per user, ours or not
 
     def __init__(self, settings: Settings, clock: Clock) -> None:
         key = credential(settings, "api_key")
@@ -112,6 +113,13 @@ class Mailchimp:
         self._tags = Tags(self._http, self._list)
         self._reports = Reports(self._http, settings.list_id, clock)
         self._batches = Batches(self._http, clock, settings.allow_insecure, settings.jobs)
+        self._batch_pool = ThreadPoolExecutor(BATCHES, thread_name_prefix="mailchimp-batch")
+        self.meanwhile: Callable[[], None] | None = None
+        self._aside = False  # true while `meanwhile` runs: nothing is to be waited for then
+        self._hushed = False  # true while some who are being applied are in no batch yet: nobody may go past them
+        self._begun: list[str] = []
+        self._expected = 0
+        self._answers: dict[tuple[str, str], tuple[str, Answer | None]] = {}
         self._double_opt_in: tuple[float, bool] | None = None
 
     def check_login(self) -> Account:
@@ -135,16 +143,21 @@ class Mailchimp:
         if not changes:
             return []
         refused, members = self._members(changes)
-        earlier = self._earlier(members)
+        earlier, busy = self._earlier(members)
         known = [member for member in members if member.key in earlier]
-        left = [member for member in members if member.key not in earlier]
+        waiting = [member for member in members if member.key in busy]
+        left = [member for member in members if member.key not in earlier and member.key not in busy]
         singly = left if len(left) <= _SINGLES else [m for m in left if m.change.previous_email]
         batched = [] if len(left) <= _SINGLES else [m for m in left if not m.change.previous_email]
         pieces: list[tuple[Sequence[Member], Send[Member]]]
         pieces = [(known, lambda some: [earlier[m.key] for m in some])] if known else []
-        pieces += [(piece, self._apply_batch) for piece in chunked(batched, BATCH)]
+        if not self._aside:
+            self._hushed = bool(batched and singly) or len(batched) > self._room() * BATCH
+        pieces += [(wave, self._apply_batches) for wave in chunked(batched, self._room() * BATCH)]
         if singly:
             pieces.append((singly, lambda some: each(self._pool, some, self._apply_one)))
+        if waiting:
+            pieces.append((waiting, _wait))
         done = in_turn(pieces)
         told = {member.key for member in members if member.notes}
         if any(one.reason == "left_out" and one.key not in told for one in done):
@@ -190,15 +203,17 @@ class Mailchimp:
 
     def forget(self, email: str, remote_id: str | None = None) -> None:
         path = f"{self._path(email)}/actions/delete-permanent"
-        job = self._batches.noted()
-        if self._http.call("POST", path, expect=(404,)).status == 404 and job is not None:
-            self._batches.outlast(job)  # it may hold the write that makes them a member
+        jobs = self._batches.noted()
+        if self._http.call("POST", path, expect=(404,)).status == 404 and jobs:
+            for job in jobs:
+                self._batches.outlast(job)  # it may hold the write that makes them a member
             self._http.call("POST", path, expect=(404,))
 
     def activity(self, since: int) -> Iterator[ActivityPage]:
         return self._reports.activity(since)
 
     def close(self) -> None:
+        self._batch_pool.shutdown()
         self._pool.shutdown()
         self._http.close()
 
@@ -295,13 +310,34 @@ class Mailchimp:
         filled = {"params": params} if params else {}
         return {**operation, **filled, **({} if body is None else {"body": orjson.dumps(body).decode()})}
 
+    def _room(self) -> int:
+        """How many batches may be begun side by side; one that finds no room says so itself."""
+        return max(1, BATCHES - len(self._batches.noted()))
+
+    def _apply_batches(self, members: Sequence[Member]) -> list[Outcome]:
+        pieces = [(piece, self._apply_batch) for piece in chunked(members, BATCH)]
+        self._begun, self._expected = [], len(pieces)
+        return side_by_side(self._batch_pool, pieces, self._look_aside if self.meanwhile else None)
+
+    def _look_aside(self) -> None:
+        """Lets others be told while batches are under way, and nobody waits for theirs to be begun."""
+        if self._hushed or len(self._begun) < self._expected:
+            return
+        self._aside = True
+        try:
+            if self.meanwhile:
+                self.meanwhile()
+        finally:
+            self._aside = False
+
     def _apply_batch(self, members: Sequence[Member]) -> list[Outcome]:
         """Members by a batch, and when that has ended their tags: a batch runs in no order, so a tag of a member who
         does not exist yet would be lost in it."""
         writes = [(self._path(m.change.email), *self._write(m)) for m in members]
         try:
             operations = [self._operation(method, path, body, QUERY) for path, method, body in writes]
-            job = self._batches.begin("members", _digests(members), operations)
+            job = self._batches.begin("members", _digests(members), _emails(members), operations)
+            self._begun.append(job.note)
         except Rejected:
             # It is refused as a whole, as too large: nobody's data was looked at.
             if len(members) <= 2 * _SINGLES:
@@ -309,31 +345,60 @@ class Mailchimp:
             return in_turn((half, self._apply_batch) for half in chunked(members, (len(members) + 1) // 2))
         return self._concluded(job, members)
 
-    def _earlier(self, members: Sequence[Member]) -> dict[str, Outcome]:
-        """The outcomes, by key, of those members who are as they were in a batch that an earlier call gave up on.
-        Nothing is sent before it ends: ending later, it would undo that."""
-        job = self._batches.noted()
-        if job is None:
-            return {}
-        try:
-            if job.id:
-                same = [member for member in members if job.members.get(member.key) == member.digest]
-                return {one.key: one for one in self._concluded(job, same, again=True)}
-            self._batches.outlast(job)
-        except Rejected:
-            pass  # Mailchimp has forgotten it
-        self._batches.strike()
-        return {}
+    def _earlier(self, members: Sequence[Member]) -> tuple[dict[str, Outcome], set[str]]:
+        """The outcomes, by key, of those members who are as they were in a batch that an earlier call gave up on, and
+        the keys of those who are in one that is still under way: ending later, it would undo what is sent now."""
+        busy: set[str] = set()
+        for job in self._batches.noted():
+            about = {
+                m.key for m in members if self._batches.concern(job, m.key, (m.change.email, m.change.previous_email))
+            }
+            if not about:
+                continue
+            if self._aside:
+                busy |= about
+                continue
+            try:
+                self._follow(job, once=bool(busy) or self.meanwhile is not None)
+            except Rejected:
+                self._batches.strike(job)  # Mailchimp has forgotten it
+            except Transient as error:
+                if error.reason != "job_pending":
+                    raise
+                busy |= about
+        return self._answered([member for member in members if member.key not in busy]), busy
 
-    def _concluded(self, job: Job, wanted: Sequence[Member], *, again: bool = False) -> list[Outcome]:
-        """The outcomes of the wanted members of a batch, tagged; raises Transient when it does not end in time."""
-        batch = self._batches.ended(job.id, len(job.members), again=again)
-        self._batches.strike()
-        answers = self._batches.answers(batch, len(job.members)) if wanted else {}
-        places = {key: place for place, key in enumerate(job.members)}
-        outcomes = {m.key: _from_batch(m, answers.get(places[m.key]), job.stage) for m in wanted}
+    def _follow(self, job: Job, *, once: bool) -> None:
+        """Waits for a batch and keeps what was answered about its members, whoever of them is asked for."""
+        if not job.id:
+            self._batches.outlast(job)
+            self._batches.strike(job)
+            return
+        batch = self._batches.ended(job.id, len(job.members), again=True, once=once)
+        self._batches.strike(job)
+        answers = self._batches.answers(batch, len(job.members))
+        found = enumerate(job.members.items())
+        self._answers |= {known: (job.stage, answers.get(place)) for place, known in found}
+
+    def _answered(self, members: Sequence[Member]) -> dict[str, Outcome]:
+        """The outcomes of those of these members about whom an answer was kept; each is told once, and none after
+        something else was wanted."""
+        kept = {m.key: self._answers.get((m.key, m.digest)) for m in members} if self._answers else {}
+        self._answers = {known: answer for known, answer in self._answers.items() if known[0] not in kept}
+        found = {m.key: _from_batch(m, kept_one[1], kept_one[0]) for m in members if (kept_one := kept.get(m.key))}
+        written = [m for m in members if (one := kept.get(m.key)) and one[0] == "members"]
+        for piece in chunked([member for member in written if found[member.key].status == "applied"], BATCH):
+            found |= self._tag(piece)
+        return found
+
+    def _concluded(self, job: Job, members: Sequence[Member]) -> list[Outcome]:
+        """The outcomes of the members of a batch, tagged; raises Transient when it does not end in time."""
+        batch = self._batches.ended(job.id, len(job.members))
+        self._batches.strike(job)
+        answers = self._batches.answers(batch, len(job.members))
+        outcomes = {m.key: _from_batch(m, answers.get(place), job.stage) for place, m in enumerate(members)}
         if job.stage == "members":
-            outcomes |= self._tag([member for member in wanted if outcomes[member.key].status == "applied"])
+            outcomes |= self._tag([member for member in members if outcomes[member.key].status == "applied"])
         return list(outcomes.values())
 
     def _tag(self, members: Sequence[Member]) -> dict[str, Outcome]:
@@ -369,7 +434,7 @@ class Mailchimp:
         bodies = [(m.change.email, tag_body(m.change.tags_added, m.change.tags_removed)) for m in members]
         operations = [self._operation("POST", f"{self._path(email)}/tags", body) for email, body in bodies]
         try:
-            job = self._batches.begin("tags", _digests(members), operations)
+            job = self._batches.begin("tags", _digests(members), _emails(members), operations)
         except Rejected:
             return each(self._pool, members, tag)
         return self._concluded(job, members)
@@ -424,6 +489,15 @@ class Mailchimp:
             stated(member.get("merge_fields"), "FNAME"),
             stated(member.get("merge_fields"), "LNAME"),
         )
+
+
+def _wait(members: Sequence[Member]) -> list[Outcome]:
+    """Whoever is in a batch under way waits for its end."""
+    raise pending()
+
+
+def _emails(members: Sequence[Member]) -> list[str]:
+    return [member.change.email for member in members]
 
 
 def _digests(members: Sequence[Member]) -> dict[str, str]:

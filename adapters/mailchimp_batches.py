@@ -1,8 +1,10 @@
 """Mailchimp's batches: many operations in one call, done there in no order, their results in a gzipped tar."""
 
 import re
-from collections.abc import Mapping, MutableMapping, Sequence
+import threading
+from collections.abc import Iterable, Mapping, MutableMapping, Sequence
 from datetime import datetime
+from hashlib import blake2b
 from typing import Any, NamedTuple
 from urllib.parse import quote
 
@@ -24,7 +26,10 @@ _LOOKS_AGAIN = (0.0, 20.0, 40.0)
 """Seconds before each look at a batch, a minute in all. Each look is a call: a full batch is looked at less often."""
 
 _LONGEST = 900.0  # seconds: then a batch is not waited for any more
-_NOTE = "batch"
+BATCHES = 4
+"""Batches that write, under way at a time."""
+
+_NOTES = ("batch", *(f"batch {number}" for number in range(2, BATCHES + 1)))
 _GATEWAYS = (502, 504, 524)  # nobody knows whether the batch was started
 _SKEW = 60.0  # seconds by which the vendor's clock may be behind ours
 
@@ -41,12 +46,15 @@ Batch = Mapping[str, Any]
 
 class Job(NamedTuple):
     """A batch that writes. id: "" until its start was answered; stage: what it does, `members` or `tags`; until: epoch
-    seconds; members: a digest of each by key, in the order of its operations."""
+    seconds; members: a digest of each by key, in the order of its operations; emails: digests of their addresses; note:
+    the name it is noted under."""
 
     id: str
     stage: str
     until: float
     members: Mapping[str, str]
+    emails: Sequence[str] = ()
+    note: str = _NOTES[0]
 
 
 class Batches:
@@ -57,30 +65,47 @@ class Batches:
         self._clock = clock
         self._insecure = insecure
         self._notes = notes
+        self._under_way: dict[str, Job] | None = None
+        self._lock = threading.Lock()
 
-    def begin(self, stage: str, members: Mapping[str, str], operations: Sequence[Operation]) -> Job:
+    def begin(
+        self, stage: str, members: Mapping[str, str], emails: Iterable[str], operations: Sequence[Operation]
+    ) -> Job:
         """A batch that writes, noted so that a later call or process can wait for it. The note is made before, because
-        a start that nobody answered may have been one."""
-        job = Job("", stage, self._clock.time() + _LONGEST, members)
-        self._note(job)
+        a start that nobody answered may have been one. Raises Transient (`job_pending`) when as many are under way as
+        there may be."""
+        with self._lock:
+            known = {job.note for job in self.noted()}
+            free = next((name for name in _NOTES if name not in known), None)
+            if free is None:
+                raise pending()
+            job = Job("", stage, self._clock.time() + _LONGEST, members, [_digest(email) for email in emails], free)
+            self._note(job)
         try:
             job = job._replace(id=self.start(operations))
         except DeliveryError as error:
             if error.reason != "no_answer":
-                self.strike()
+                self.strike(job)
             raise
         self._note(job)
         return job
 
-    def noted(self) -> Job | None:
-        """The batch that was begun last, while it may be under way."""
-        note = self._notes.get(_NOTE)
-        job = Job(**orjson.loads(note)) if note else None
-        return job if job and self._clock.time() < job.until else None
+    def noted(self) -> list[Job]:
+        """The batches that were begun and may be under way."""
+        if self._under_way is None:
+            kept = [Job(**{**orjson.loads(note), "note": name}) for name, note in self._notes.items() if name in _NOTES]
+            self._under_way = {job.note: job for job in kept}
+        return [job for job in list(self._under_way.values()) if self._clock.time() < job.until]
 
-    def strike(self) -> None:
-        """The batch that was noted has ended, or nobody knows of it."""
-        self._notes.pop(_NOTE, None)
+    def strike(self, job: Job) -> None:
+        """A batch that was noted has ended, or nobody knows of it."""
+        if self._under_way:
+            self._under_way.pop(job.note, None)
+        self._notes.pop(job.note, None)
+
+    def concern(self, job: Job, key: str, emails: Iterable[str | None]) -> bool:
+        """Whether a batch is about this contact, by its key or one of its addresses."""
+        return key in job.members or any(email and _digest(email) in job.emails for email in emails)
 
     def outlast(self, job: Job) -> None:
         """Returns when a noted batch has ended; raises Transient (`job_pending`) when that takes too long, Rejected
@@ -90,8 +115,13 @@ class Batches:
             return
         # Whatever was started since then, by whomever, may be the one whose start was not answered.
         query = {"count": 1000, "fields": "batches.id,batches.status,batches.submitted_at"}
+        known = {other.id for other in self.noted()}
         for batch in records(self._http.call("GET", "/3.0/batches", query=query).data, "batches"):
-            if batch.get("status") != "finished" and _started(batch) >= job.until - _LONGEST - _SKEW:
+            if (
+                word(batch, "id") not in known
+                and batch.get("status") != "finished"
+                and _started(batch) >= job.until - _LONGEST - _SKEW
+            ):
                 self.ended(word(batch, "id"), 0, again=True)
 
     def start(self, operations: Sequence[Operation]) -> str:
@@ -108,15 +138,15 @@ class Batches:
             raise Transient(f"{answer.status}: the gateway gave up waiting", reason="no_answer", retry_after=30.0)
         return str(answer.at("id"))
 
-    def ended(self, batch_id: str, size: int, *, again: bool = False) -> Batch:
+    def ended(self, batch_id: str, size: int, *, again: bool = False, once: bool = False) -> Batch:
         """The batch once it has ended. Raises Transient (`job_pending`) when that takes more than a minute, Rejected
-        when there is no such batch. again: it was waited for before."""
-        for wait in _LOOKS_AGAIN if again else _LOOKS if size > _FEW else _LOOKS_AT_FEW:
+        when there is no such batch. again: it was waited for before; once: one look is enough."""
+        for wait in (0.0,) if once else _LOOKS_AGAIN if again else _LOOKS if size > _FEW else _LOOKS_AT_FEW:
             self._clock.sleep(wait)
             batch: Batch = self._http.call("GET", self._path(batch_id)).data
             if batch.get("status") == "finished":
                 return batch
-        raise Transient("Mailchimp has not finished the batch", reason="job_pending", retry_after=30.0)
+        raise pending()
 
     def answers(self, batch: Batch, size: int) -> dict[int, Answer]:
         """The answers to the operations of a batch that has ended, by position; some may be missing."""
@@ -136,7 +166,11 @@ class Batches:
         return {int(word(r, "operation_id")): _answer(r) for r in found if word(r, "operation_id").isdigit()}
 
     def _note(self, job: Job) -> None:
-        self._notes[_NOTE] = orjson.dumps(job._asdict()).decode()
+        self.noted()
+        told = {name: value for name, value in job._asdict().items() if name != "note"}
+        if self._under_way is not None:
+            self._under_way[job.note] = job
+        self._notes[job.note] = orjson.dumps(told).decode()
 
     def _path(self, batch_id: str) -> str:
         return f"/3.0/batches/{quote(batch_id, safe='')}"
@@ -152,6 +186,15 @@ class Batches:
         except ValueError as error:
             message = f"the batch's results cannot be read: {error}"
             raise Transient(message, reason="unreadable_answer", retry_after=30.0) from None
+
+
+def pending() -> Transient:
+    """The error that a batch under way means for those who wait for it."""
+    return Transient("Mailchimp has not finished the batch", reason="job_pending", retry_after=30.0)
+
+
+def _digest(email: str) -> str:
+    return blake2b(email.lower().encode(errors="replace"), digest_size=8).hexdigest()
 
 
 def _started(batch: Batch) -> float:

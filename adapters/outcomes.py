@@ -1,7 +1,7 @@
 """From errors to one Outcome per item, and the search for the items that spoil a batch."""
 
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from typing import Protocol, TypeVar
 
 from adapters.destination import Outcome
@@ -9,6 +9,7 @@ from adapters.errors import DeliveryError, Misconfigured, Rejected, Transient, U
 
 _HALTS = frozenset({"rate_limited", "unreachable", "out", "migration"})  # nothing was sent, or nothing was done
 _SILENCE = frozenset({"unavailable", "timed_out", "no_answer", "unreadable_answer"})
+_LOOK_ASIDE = 0.1  # seconds
 _OUT = _SILENCE | {"unreachable", "out"}
 
 
@@ -112,7 +113,11 @@ def in_turn(pieces: Iterable[tuple[Sequence[K], Send[K]]]) -> list[Outcome]:
     return done
 
 
-def side_by_side(pool: ThreadPoolExecutor, pieces: Sequence[tuple[Sequence[K], Send[K]]]) -> list[Outcome]:
+def side_by_side(
+    pool: ThreadPoolExecutor,
+    pieces: Sequence[tuple[Sequence[K], Send[K]]],
+    meanwhile: Callable[[], None] | None = None,
+) -> list[Outcome]:
     """The outcomes of each piece by its own call, several at a time; an error of one is told of its items. Raises when
     nothing was done. The calls must not use `pool` themselves: they would wait for each other."""
     refusals: list[DeliveryError] = []
@@ -128,12 +133,24 @@ def side_by_side(pool: ThreadPoolExecutor, pieces: Sequence[tuple[Sequence[K], S
                 refusals.append(error)
             return error
 
-    results = [attempt(pieces[0])] if len(pieces) == 1 else list(pool.map(attempt, pieces))
-    errors = [result for result in results if isinstance(result, DeliveryError)]
+    if len(pieces) == 1 and meanwhile is None:
+        results = [attempt(pieces[0])]
+    else:
+        calls = [pool.submit(attempt, piece) for piece in pieces]
+        while meanwhile and wait(calls, _LOOK_ASIDE).not_done:
+            meanwhile()
+        results = [call.result() for call in calls]
+    return told((items, result) for (items, _), result in zip(pieces, results, strict=True))
+
+
+def told(pieces: Iterable[tuple[Sequence[Keyed], list[Outcome] | DeliveryError]]) -> list[Outcome]:
+    """The outcomes of pieces, an error being that of each of its items. Raises when nothing was done."""
+    results = list(pieces)
+    errors = [result for _, result in results if isinstance(result, DeliveryError)]
     if errors and len(errors) == len(results):
         raise max(errors, key=lambda error: getattr(error, "retry_after", float("inf")))
     done: list[Outcome] = []
-    for (items, _), result in zip(pieces, results, strict=True):
+    for items, result in results:
         done += [outcome_of(item.key, result) for item in items] if isinstance(result, DeliveryError) else result
     return done
 

@@ -84,6 +84,7 @@ def fill(services: Services, people: int) -> None:
                         "klaviyo",
                         [
                             {"person": r["profile_id"], "sent": r["desired"], "remote": f"r{r['profile_id']}"}
+                            | {"at": _NOW, "again_at": _NOW}
                             for r in rows
                         ],
                     )
@@ -108,7 +109,8 @@ def plan(services: Services, people: int) -> tuple[float, float, int, int, int]:
         planned += len(real)
         assert all(one.fields.keys() == {"total_spent", "orders_count"} for one in real)
         assert all(one.tags_added == ("zz-changed",) for one in real)
-        rows = [{"person": pending.profile_id, "sent": pending.desired, "remote": None} for pending in due]
+        told = {"remote": None, "at": _NOW, "again_at": _NOW}
+        rows = [{"person": pending.profile_id, "sent": pending.desired, **told} for pending in due]
         middle = time.process_time()
         with services.database.tx() as tx:
             store.record_pushed(tx, "klaviyo", rows)

@@ -286,6 +286,8 @@ class DestinationConfig:
     backfill: bool = False
     create_contacts: CreatePolicy = "always"
     duplicates: Duplicates = "leave"
+    at_most_every: str = "1m"
+    wait_for_more: bool = False
     options: Mapping[str, str] = field(default_factory=dict)
     verify: VerifyConfig | None = VerifyConfig()
     engagement: str | None = None

@@ -140,6 +140,8 @@ def _of_destination(destination: DestinationConfig) -> dict[str, Json]:
         "backfill": destination.backfill,
         "create_contacts": destination.create_contacts,
         "duplicates": destination.duplicates,
+        "at_most_every": destination.at_most_every,
+        "wait_for_more": destination.wait_for_more,
         "options": dict(destination.options),
         "verify": destination.verify is not None and asdict(destination.verify),
         "engagement": destination.engagement,

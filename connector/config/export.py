@@ -30,6 +30,8 @@ _DESTINATION_DEFAULTS: dict[str, Json] = {
     "events": False,
     "backfill": False,
     "duplicates": "leave",
+    "at_most_every": "1m",
+    "wait_for_more": False,
     "options": {},
     "verify": asdict(VerifyConfig()),
     "engagement": None,

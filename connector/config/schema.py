@@ -12,7 +12,7 @@ from marshmallow import EXCLUDE, Schema, ValidationError, fields, validates_sche
 from adapters.address import permitted_address
 from adapters.destination import Takes
 from adapters.errors import Misconfigured
-from connector.clock import DAY, MINUTE, parse_duration
+from connector.clock import DAY, HOUR, MINUTE, parse_duration
 from connector.config import field_types, secrets
 from connector.config.currencies import CURRENCIES
 from connector.config.kinds import Kinds, creation_policy, known_kinds
@@ -41,6 +41,7 @@ from connector.domain import (
 from connector.ports import Access, Asked, Remembers, Silent
 from connector.sources import SOURCES
 from connector.sources.segment_api import SegmentApi
+from connector.sync.pace import AT_ONCE
 
 _SLUG = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
 _SLUG_RULE = "a name has lower-case letters, digits, - and _ (at most 63, a letter or digit first), such as vip-2026"
@@ -372,6 +373,13 @@ def _interval_fault(text: str) -> str | None:
     return fault or (None if MINUTE <= parse_duration(text) <= DAY else "must be from 1m to 1d, such as 15m")
 
 
+def _pace_fault(text: str) -> str | None:
+    if text == AT_ONCE:
+        return None
+    fault = _duration_fault(text)
+    return fault or (f"is longer than 1h; {AT_ONCE} for none at all" if parse_duration(text) > HOUR else None)
+
+
 class _Source(_Section):
     kind = _Text(required=True)
     secrets = _Texts(_secret(), at_least=1, load_default=list)
@@ -398,6 +406,8 @@ class _Destination(_Section):
     backfill = _Flag(load_default=False)
     create_contacts = _Text(fault=_one_of(get_args(CreatePolicy)), load_default=None)
     duplicates = _Text(fault=_one_of(get_args(Duplicates)), load_default="leave")
+    at_most_every = _Text(fault=_pace_fault, load_default="1m")
+    wait_for_more = _Flag(load_default=False)
     options = _Named(_OptionText(), _ANY_NAME, "is not the name of an option")
     verify = _Verify(load_default=VerifyConfig)
     engagement = _Text(load_default=None, fault=_interval_fault)
@@ -659,6 +669,8 @@ def _destination(name: str, entry: Mapping[str, Any], kind: Takes, folder: Path 
         backfill=entry["backfill"],
         create_contacts=entry["create_contacts"] or creation_policy(kind),
         duplicates=entry["duplicates"],
+        at_most_every=entry["at_most_every"],
+        wait_for_more=entry["wait_for_more"],
         options=entry["options"],
         verify=entry["verify"],
         engagement=entry["engagement"],

@@ -16,7 +16,7 @@ from connector.profiles.store import Person
 from connector.segments import membership
 from connector.segments import store as segment_store
 from connector.segments.evaluate import RuleSet
-from connector.sync import desired
+from connector.sync import desired, pace
 from connector.sync import store as sync_store
 
 _REPLAY_RESTS: Millis = 5 * SECOND  # without another delivery of it, a replay counts as worked off
@@ -131,7 +131,7 @@ class Decisions:
                     segments=segments[person.id],
                     fields={name: values[name] for name in shown[destination.name]},
                 )
-                had, pushed = known.get((destination.name, person.id), (None, None))
+                had, pushed, pushed_at = known.get((destination.name, person.id), (None, None, 0))
                 if want != had:
                     rows.append(
                         {
@@ -139,7 +139,7 @@ class Decisions:
                             "profile_id": person.id,
                             "desired": want,
                             "pending": int(want != pushed),
-                            "due_at": now,
+                            "due_at": pace.due(destination, want, pushed, pushed_at, now),
                             "changed_at": now,
                             "bulk": int(person.id in bulk),
                         }

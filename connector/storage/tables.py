@@ -231,6 +231,7 @@ sync_state = Table(
     Column("pending", Integer, nullable=False),  # 1: desired differs from pushed and nobody has given up
     Column("due_at", BigInteger, nullable=False),
     Column("changed_at", BigInteger, nullable=False),
+    Column("pushed_at", BigInteger, nullable=False, server_default=text("0")),  # of the last accepted write, 0: none
     Column("attempts", Integer, nullable=False, server_default=text("0")),
     Column("bulk", Integer, nullable=False, server_default=text("0")),  # 1: pending by a decision about many
     Column("held", BigInteger, nullable=False, server_default=text("0")),  # its number (account.decisions), 0: may go
@@ -240,6 +241,7 @@ sync_state = Table(
         "sync_state_pending",
         "destination",
         "held",
+        "bulk",
         "due_at",
         sqlite_where=text("pending = 1"),
         postgresql_where=text("pending = 1"),

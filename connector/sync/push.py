@@ -6,7 +6,7 @@ account that is out is tried with one contact, and then with four times as many 
 
 import threading
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from operator import attrgetter
 from random import Random
 from typing import Any, TypeVar
@@ -16,7 +16,7 @@ import structlog
 from sqlalchemy import Connection
 
 from adapters.breaker import PROBE_EVERY
-from adapters.destination import Change, Cue, Destination, FieldSpec, Membership, Outcome
+from adapters.destination import Change, Cue, Destination, FieldSpec, Following, Membership, Outcome
 from adapters.errors import DeliveryError, Misconfigured, Transient, Unauthorized
 from adapters.outcomes import Keyed, is_halt, is_out, is_silence, outcome_of
 from connector.clock import MINUTE, SECOND, Millis
@@ -24,7 +24,7 @@ from connector.domain import Configuration, DestinationConfig
 from connector.errors import ConfigurationError
 from connector.storage import counters
 from connector.storage.database import Database
-from connector.sync import guard, login, store
+from connector.sync import guard, login, pace, store
 from connector.sync.plan import Pending, change, external_id, is_noop, unsure
 from connector.sync.turn import Turn
 
@@ -91,11 +91,13 @@ class Pusher:
         self._served = 0  # rounds that brought something
         self._alone: dict[int, int] = {}  # person -> how many of those there were when the vendor gave it no answer
         self._again_at: Millis = 0  # when the account may be tried again
+        self.clock: Callable[[], Millis] | None = None  # of who runs this, for what is done while a vendor works
         self._owed: Callable[[Connection], None] | None = None  # outcomes that could not be written down yet
 
     def run(self, stop: threading.Event, now: Callable[[], Millis]) -> None:
         """Push until `stop` is set, while it is our turn: two senders of one destination would overtake each other.
         A fault of ours is logged and tried again; it never ends the thread."""
+        self.clock = now
         while not stop.is_set():
             self.wake.clear()
             try:
@@ -268,10 +270,43 @@ class Pusher:
     # --- contacts ----------------------------------------------------------------------------------------------------
 
     def _push_contacts(self, adapter: Destination, now: Millis) -> int:
+        """People's own news by itself, before what was decided about many: it is not to wait for the vendor's jobs."""
+        apart = (False, True) if adapter.limits.singly else (None,)
+        return sum(self._push_due(adapter, bulk, now) for bulk in apart)
+
+    def _push_due(self, adapter: Destination, bulk: bool | None, now: Millis) -> int:
         with self.database.read() as connection:
-            due = store.pending(connection, self.name, now, self._room or adapter.limits.batch)
+            due = store.pending(connection, self.name, now, self._room or adapter.limits.batch, bulk=bulk)
         if not due:
             return 0
+        if not bulk or not isinstance(adapter, Following):
+            return self._tell(adapter, due, now)
+        adapter.meanwhile = self._beside(adapter, {pending.profile_id for pending in due})
+        try:
+            return self._tell(adapter, due, now)
+        finally:
+            adapter.meanwhile = None
+
+    def _beside(self, adapter: Destination, busy: Collection[int]) -> Callable[[], None]:
+        """What is done while the vendor works on many: the own news of people who are not among them is told."""
+
+        def tell() -> None:
+            if self.clock is None or self._room is not None:
+                return
+            now = self.clock()
+            with self.database.read() as connection:
+                due = store.pending(connection, self.name, now, 2 * adapter.limits.singly, bulk=False)
+            others = [pending for pending in due if pending.profile_id not in busy][: adapter.limits.singly]
+            try:
+                if others:
+                    self._tell(adapter, others, now)
+                    self._push_cues(adapter, now, adapter.limits.singly)
+            except DeliveryError as error:  # whoever waits for the vendor meets it as well
+                log.info("push.beside_failed", destination=self.name, reason=error.reason)
+
+        return tell
+
+    def _tell(self, adapter: Destination, due: Sequence[Pending], now: Millis) -> int:
         planned = {str(pending.profile_id): (pending, change(pending)) for pending in due}
         real = [planned_change for pending, planned_change in planned.values() if not is_noop(planned_change, pending)]
         outcomes, failure = _tried(adapter.apply, real)
@@ -290,7 +325,7 @@ class Pusher:
         now: Millis,
     ) -> None:
         pushed, retries, given_up, gone, pushes, letters = [], [], [], [], [], []
-        broken = _is_broken_off(outcomes.values())
+        broken, again_at = _is_broken_off(outcomes.values()), now + pace.interval(self.config)
         for key, (pending, planned_change) in planned.items():
             outcome = outcomes.get(key) or _unsaid(key, is_noop(planned_change, pending))
             person = pending.profile_id
@@ -300,7 +335,9 @@ class Pusher:
             if counts and pending.attempts + 1 >= _ATTEMPTS:
                 outcome = Outcome(key, "rejected", reason="too_many_tries", message=outcome.message)
             if outcome.status == "applied":
-                pushed.append({"person": person, "sent": pending.desired, "remote": outcome.remote_id})
+                at = 0 if outcome.reason == "nothing_to_send" else now
+                told = {"person": person, "sent": pending.desired, "remote": outcome.remote_id}
+                pushed.append({**told, "at": at, "again_at": again_at})
             elif outcome.status == "retry":
                 due = self._due(pending.attempts, outcome, failure, now)
                 retries.append({"person": person, "due": due, "charged": int(counts), "unsure": unsure(pending)})
@@ -362,6 +399,8 @@ class Pusher:
         return before < self._served
 
     def _due(self, attempts: int, outcome: Outcome, failure: Transient | None, now: Millis) -> Millis:
+        if outcome.reason == "job_pending":  # asked for together, they take their outcomes from the job together
+            return now + int(outcome.retry_after * SECOND)
         if failure is None:
             return now + backoff(attempts, outcome.retry_after, self._chance)
         # The account rests. Whoever was tried goes to the back of the queue, in no order: if it was one of them over
@@ -370,9 +409,9 @@ class Pusher:
 
     # --- cues --------------------------------------------------------------------------------------------------------
 
-    def _push_cues(self, adapter: Destination, now: Millis) -> int:
+    def _push_cues(self, adapter: Destination, now: Millis, most: int | None = None) -> int:
         with self.database.read() as connection:
-            rows = store.pending_cues(connection, self.name, now, self._room or adapter.limits.batch)
+            rows = store.pending_cues(connection, self.name, now, most or self._room or adapter.limits.batch)
         if not rows:
             return 0
         cues, orphans = {}, []

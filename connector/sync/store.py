@@ -4,7 +4,23 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import orjson
-from sqlalchemy import Connection, RowMapping, bindparam, case, delete, exists, func, insert, select, text, update
+from sqlalchemy import (
+    Boolean,
+    ColumnElement,
+    Connection,
+    RowMapping,
+    and_,
+    bindparam,
+    case,
+    delete,
+    exists,
+    func,
+    insert,
+    literal_column,
+    select,
+    text,
+    update,
+)
 from sqlalchemy.dialects.sqlite import insert as upsert
 
 from connector.clock import Millis
@@ -30,17 +46,33 @@ Row = dict[str, Any]
 
 # --- desired ---------------------------------------------------------------------------------------------------------
 
-_DESIRED = select(sync_state.c.destination, sync_state.c.profile_id, sync_state.c.desired, sync_state.c.pushed).where(
-    sync_state.c.profile_id.in_(bindparam("people", expanding=True))
+_DESIRED = select(
+    sync_state.c.destination,
+    sync_state.c.profile_id,
+    sync_state.c.desired,
+    sync_state.c.pushed,
+    sync_state.c.pushed_at,
+).where(sync_state.c.profile_id.in_(bindparam("people", expanding=True)))
+# As text, because SQLAlchemy does not correlate a subquery in ON CONFLICT.
+_CUE_WAITS: ColumnElement[bool] = literal_column(
+    "EXISTS (SELECT 1 FROM cue WHERE cue.profile_id = sync_state.profile_id"
+    " AND +cue.destination = sync_state.destination AND +cue.state = 'pending')",
+    Boolean,
 )
 _OWN_NEWS = (sync_state.c.pending == 1) & (sync_state.c.bulk == 0)
 _WANT = upsert(sync_state)
+_ASKED = case(
+    # No cue waits for a field that may wait (see sync.pace).
+    ((_WANT.excluded.due_at > _WANT.excluded.changed_at) & _CUE_WAITS, _WANT.excluded.changed_at),
+    else_=_WANT.excluded.due_at,
+)
 _WANT = _WANT.on_conflict_do_update(
     index_elements=["destination", "profile_id"],
     set_={
         "desired": _WANT.excluded.desired,
         "pending": _WANT.excluded.pending,
-        "due_at": _WANT.excluded.due_at,
+        # What is due stays due, though the newest change alone could wait.
+        "due_at": case((sync_state.c.pending == 1, func.min(sync_state.c.due_at, _ASKED)), else_=_ASKED),
         "changed_at": _WANT.excluded.changed_at,
         "attempts": 0,
         # A person's own news waits for nothing, also when a decision about many comes on top of it.
@@ -50,11 +82,11 @@ _WANT = _WANT.on_conflict_do_update(
 )
 
 
-def desired(connection: Connection, people: Iterable[int]) -> dict[tuple[str, int], tuple[str, str | None]]:
-    """(destination, profile) -> (desired, pushed) of these people."""
+def desired(connection: Connection, people: Iterable[int]) -> dict[tuple[str, int], tuple[str, str | None, Millis]]:
+    """(destination, profile) -> (desired, pushed, when the last write was accepted) of these people."""
     return {
-        (destination, person): (want, have)
-        for destination, person, want, have in connection.execute(_DESIRED, {"people": sorted(people)})
+        (destination, person): (want, have, at)
+        for destination, person, want, have, at in connection.execute(_DESIRED, {"people": sorted(people)})
     }
 
 
@@ -214,11 +246,24 @@ _PENDING = (
         sync_state.c.destination == bindparam("destination_"),
         sync_state.c.pending == 1,
         sync_state.c.held == 0,
+        sync_state.c.bulk == bindparam("bulk_"),
         sync_state.c.due_at <= bindparam("now_"),
         sync_state.c.duplicate != "united",  # it must be looked for first
     )
     .order_by(sync_state.c.due_at)
     .limit(bindparam("limit_"))
+    .execution_options(yield_per=500)
+)
+_MOST_CHARACTERS = 32_000_000  # of states that are read at once, however large single ones are
+
+# Decided while the vendor answered: it waits as any other change of fields alone does (see sync.pace).
+_MAY_WAIT = and_(
+    sync_state.c.desired != bindparam("sent"),
+    *(
+        func.json_extract(sync_state.c.desired, path).is_not_distinct_from(func.json_extract(bindparam("sent"), path))
+        for path in ("$.email", "$.tags", "$.create")
+    ),
+    ~_CUE_WAITS,
 )
 _PUSHED = (
     update(sync_state)
@@ -228,6 +273,8 @@ _PUSHED = (
         remote_id=func.coalesce(bindparam("remote"), sync_state.c.remote_id),
         # A change that was decided while the vendor answered keeps the row pending.
         pending=sync_state.c.desired != bindparam("sent"),
+        pushed_at=func.max(sync_state.c.pushed_at, bindparam("at")),
+        due_at=case((_MAY_WAIT, func.max(sync_state.c.due_at, bindparam("again_at"))), else_=sync_state.c.due_at),
         attempts=0,
     )
 )
@@ -252,10 +299,22 @@ _GIVE_UP = (
 )
 
 
-def pending(connection: Connection, destination: str, now: Millis, limit: int) -> list[Pending]:
-    """Contacts of a destination that are due, those waiting longest first."""
-    rows = connection.execute(_PENDING, {"destination_": destination, "now_": now, "limit_": limit})
-    return [Pending(*row) for row in rows]
+def pending(
+    connection: Connection, destination: str, now: Millis, limit: int, *, bulk: bool | None = None
+) -> list[Pending]:
+    """Contacts of a destination that are due: people's own news first, then decisions about many, or only one of the
+    two; of each those waiting longest first."""
+    found: list[Pending] = []
+    room = _MOST_CHARACTERS
+    for which in (False, True) if bulk is None else (bulk,):
+        told = {"destination_": destination, "now_": now, "limit_": limit - len(found), "bulk_": int(which)}
+        with connection.execute(_PENDING, told) as rows:
+            for row in rows if room > 0 else ():
+                found.append(Pending(*row))
+                room -= len(row.desired) + len(row.pushed or "")
+                if room <= 0:
+                    break
+    return found
 
 
 def next_due(connection: Connection, destination: str) -> Millis | None:
@@ -269,7 +328,8 @@ def next_due(connection: Connection, destination: str) -> Millis | None:
 
 
 def record_pushed(tx: Connection, destination: str, rows: Sequence[Row]) -> None:
-    """Rows are {person, sent (the desired text that was pushed), remote}."""
+    """Rows are {person, sent (the desired text that was pushed), remote, at (the instant of the write, 0 when there was
+    nothing to write), again_at (when further changes of fields may be told)}."""
     if rows:
         tx.execute(_PUSHED, [{"destination_": destination, **row} for row in rows])
 
@@ -585,6 +645,17 @@ _CUES = (
     .order_by(cue.c.due_at, cue.c.id)
     .limit(bindparam("limit_"))
 )
+_HURRY = (
+    update(sync_state)
+    .where(
+        sync_state.c.destination == bindparam("destination_"),
+        sync_state.c.profile_id == bindparam("person"),
+        sync_state.c.pending == 1,
+        sync_state.c.attempts == 0,
+        sync_state.c.due_at > bindparam("at"),
+    )
+    .values(due_at=bindparam("at"))
+)
 _SETTLE_CUE = update(cue).where(cue.c.id == bindparam("id_")).values(state=bindparam("state_"))
 _RETRY_CUE = (
     update(cue)
@@ -594,9 +665,10 @@ _RETRY_CUE = (
 
 
 def add_cues(tx: Connection, rows: Sequence[Row]) -> None:
-    """Write cues once per (destination, key)."""
+    """Write cues once per (destination, key). A contact that one is about waits no longer for further changes."""
     if rows:
         tx.execute(_CUE, rows)
+        tx.execute(_HURRY, [{"destination_": r["destination"], "person": r["profile_id"], "at": r["at"]} for r in rows])
 
 
 def pending_cues(connection: Connection, destination: str, now: Millis, limit: int) -> list[RowMapping]:

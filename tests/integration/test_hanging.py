@@ -90,7 +90,8 @@ def test_an_account_that_hangs_delays_no_other_and_no_stop(
             + f"""
 destinations:
   klaviyo: {{kind: klaviyo, credentials: {{api_key: pk_test}}, base_url: '{hanging.url}', allow_insecure: true}}
-  hubspot: {{kind: hubspot, credentials: {{access_token: pat-test}}, base_url: '{healthy.url}', allow_insecure: true}}
+  hubspot: {{kind: hubspot, credentials: {{access_token: pat-test}}, base_url: '{healthy.url}', allow_insecure: true,
+            at_most_every: 0s}}
 """
         )
         shop.work()

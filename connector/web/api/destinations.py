@@ -103,6 +103,12 @@ class DestinationAnswer(StandingAnswer):
     lists = fields.Boolean(required=True)
     events = fields.Boolean(required=True)
     create_contacts = fields.String(required=True, metadata={"examples": ["always"]})
+    at_most_every = fields.String(
+        required=True, metadata={"description": "How long further changes of fields alone wait.", "examples": ["1m"]}
+    )
+    wait_for_more = fields.Boolean(
+        required=True, metadata={"description": "The first change of a field waits as well."}
+    )
 
 
 class TagCountAnswer(Schema):
@@ -255,4 +261,6 @@ def _settings(config: DestinationConfig) -> Row:
         "lists": config.lists,
         "events": config.events,
         "create_contacts": config.create_contacts,
+        "at_most_every": config.at_most_every,
+        "wait_for_more": config.wait_for_more,
     }

@@ -4,6 +4,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator, MutableMapping
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -141,6 +142,47 @@ def test_a_batch_is_waited_for_after_a_restart_and_not_sent_again(fake: FakeMail
     assert calls(fake)["POST /3.0/batches"] == 2  # the members' and their tags', none of them twice
     assert {tuple(contact["tags"]) for contact in fake.contacts().values()} == {tags}
     assert "batch" not in notes
+    again.close()
+
+
+def test_several_batches_run_side_by_side_and_all_of_them_outlive_a_restart(fake: FakeMailchimp, clock: Any) -> None:
+    fake.batch_seconds = 500
+    notes: dict[str, str] = {}
+    tags = ("vip",)
+    changes = [change(n, tags=tags, tags_added=tags) for n in range(2_500)]
+    adapter = opened(fake, clock, notes)
+    adapter.provision(SPECS, tags)
+    with pytest.raises(Transient, match="not finished"):
+        adapter.apply(changes)
+    assert calls(fake)["POST /3.0/batches"] == len([name for name in notes if name.startswith("batch")]) == 3
+    assert "example.com" not in str(notes)
+    adapter.close()
+
+    again = opened(fake, clock, notes)
+    before = clock.time()
+    assert told(again.apply([change(9_999)])) == {"k9999": ("applied", "")}
+    assert clock.time() - before < 1, "who is in no batch waits for none"
+    for held_up in (change(1_200, fields={"total_spent": 777}), replace(change(9_998), email="p1300@example.com")):
+        with pytest.raises(Transient, match="not finished"):
+            again.apply([held_up])
+    clock.sleep(100)
+    left, done = {one.key: one for one in changes}, 0
+    while left:
+        try:
+            outcomes = again.apply(list(left.values()))
+        except Transient as error:
+            clock.sleep(error.retry_after)
+            continue
+        assert {outcome.status for outcome in outcomes} <= {"applied", "retry"}
+        for outcome in outcomes:
+            if outcome.status == "applied":
+                left.pop(outcome.key)
+                done += 1
+        clock.sleep(30)
+    assert done == 2_500
+    assert calls(fake)["POST /3.0/batches"] == 3, "nobody was sent twice"
+    assert not [name for name in notes if name.startswith("batch")]
+    assert {tuple(contact["tags"]) for contact in fake.contacts().values()} == {tags}
     again.close()
 
 

@@ -2,7 +2,9 @@
 has changed, and no request was ever one that the vendor forbids."""
 
 import json
+from contextlib import ExitStack
 from itertools import count
+from unittest.mock import patch
 
 import pytest
 from hypothesis import given, settings
@@ -27,12 +29,27 @@ FAKES = {
         {"api_key": "pk_fake"},
         {"job_seconds": 90, "tag_property": "tags", "append_repeats": True},
     ),
+    "klaviyo, several jobs": (FakeKlaviyo, {"api_key": "pk_fake"}, {"job_seconds": 90}),
     "hubspot": (FakeHubSpot, {"access_token": "pat-eu1-fake"}, {}),
     "mailchimp": (FakeMailchimp, {"api_key": "0123456789abcdef0123456789abcdef-us21"}, {"batch_seconds": 90}),
+    "mailchimp, several batches": (
+        FakeMailchimp,
+        {"api_key": "0123456789abcdef0123456789abcdef-us21"},
+        {"batch_seconds": 90},
+    ),
 }
+SMALLER = {
+    "klaviyo, several jobs": ("adapters.klaviyo", {"_JOB": 10, "_SINGLES": 4}),
+    "mailchimp, several batches": ("adapters.mailchimp", {"BATCH": 10, "_SINGLES": 4}),
+}
+"""A step about everybody is five jobs side by side, one about a few of them goes past those."""
 FORBIDDEN = {400, 401, 403, 405, 413, 422, 429}
 
-who = st.one_of(st.integers(0, PEOPLE - 1).map(lambda n: [n]), st.just(list(range(PEOPLE))))
+who = st.one_of(
+    st.integers(0, PEOPLE - 1).map(lambda n: [n]),
+    st.integers(0, PEOPLE - 15).map(lambda n: list(range(n, n + 15))),
+    st.just(list(range(PEOPLE))),
+)
 what = st.tuples(st.sets(st.sampled_from(TAGS)), st.sampled_from([None, 0, 12.5]), st.sampled_from(CITIES))
 steps = st.lists(
     st.one_of(
@@ -101,6 +118,10 @@ class Account:
 def test_the_account_shows_what_is_desired(kind, steps):
     account = Account(kind, _Clock())
     seeds = count()
+    smaller = ExitStack()
+    if kind in SMALLER:
+        module, sizes = SMALLER[kind]
+        smaller.enter_context(patch.multiple(module, **sizes))
     try:
         for step, first, second in steps:
             if step == "want":
@@ -126,6 +147,7 @@ def test_the_account_shows_what_is_desired(kind, steps):
         assert not [(r.method, r.path, r.status) for r in account.fake.requests if r.status in FORBIDDEN]
         assert not [body for body in _bodies(account.fake) if "status" in body]
     finally:
+        smaller.close()
         account.adapter.close()
         account.fake.close()
 

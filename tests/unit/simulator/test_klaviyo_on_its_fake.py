@@ -78,6 +78,57 @@ def test_a_restart_follows_the_job_that_was_under_way(fake, clock, gone):
     assert noted == {}
 
 
+def test_several_jobs_run_side_by_side_and_all_of_them_outlive_a_restart(fake, clock):
+    """Whoever is in one waits for that one; others are told at once, and those that ended keep what they brought."""
+    noted = {}
+    changes = [change(n) for n in range(2_500)]
+    with opened(fake, clock, noted) as klaviyo:
+        with pytest.raises(Transient) as waiting:
+            klaviyo.apply(changes)
+        assert waiting.value.reason == "job_pending"
+        assert len(started(fake)) == len(noted) == 3
+    with opened(fake, clock, noted) as klaviyo:
+        before = clock.time()
+        assert applied(klaviyo.apply([change(9_999)]))
+        assert clock.time() - before < 1, "who is in no job waits for none"
+        newer = change(1_200, tags=("lapsed",))
+        taker = change(9_998, email="p1300@example.com")
+        for held_up in (newer, taker):
+            with pytest.raises(Transient):
+                klaviyo.apply([held_up])
+        outcomes = patiently(clock, lambda: klaviyo.apply([newer]))
+        assert applied(outcomes)
+        rest = [c for c in changes if c.key != "k1200"]
+        assert applied(patiently(clock, lambda: klaviyo.apply(rest)))
+    assert len(started(fake)) == 3, "nobody was sent twice"
+    clock.sleep(3600)
+    assert noted == {}
+    assert fake.contacts()["p1200@example.com"]["tags"] == ["lapsed"]
+    assert len(fake.contacts()) == 2_501
+
+
+def test_a_job_that_takes_longer_holds_up_nobody_elses_outcome(fake, clock):
+    fake.job_seconds = 1
+    with opened(fake, clock) as klaviyo:
+        changes = [change(n) for n in range(2_000)]
+        fake.faults.answer(504, match=f"POST {IMPORTS}")
+        outcomes = {one.key: one for one in klaviyo.apply(changes)}
+        fates = [outcomes[c.key].status for c in changes]
+        assert sorted(fates) == ["applied"] * 1_000 + ["retry"] * 1_000
+        again = [c for c in changes if outcomes[c.key].status == "retry"]
+        assert applied(patiently(clock, lambda: klaviyo.apply(again)))
+    assert len(fake.contacts()) == 2_000
+
+
+def test_more_profiles_than_jobs_may_take_go_in_two_rounds(fake, clock):
+    fake.job_seconds = 1
+    with opened(fake, clock) as klaviyo:
+        changes = [change(n, fields={}) for n in range(9_500)]
+        assert applied(klaviyo.apply(changes))
+    assert [row.status for row in started(fake)] == [202] * 10
+    assert len(fake.contacts()) == 9_500
+
+
 def _die(seconds):
     raise SystemExit("killed while it waited")
 
