@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import pytest
 
 from connector.config.export import to_yaml
@@ -15,6 +16,7 @@ from connector.domain import Configuration
 from connector.errors import RejectedDelivery
 from connector.reporting.status import status
 from connector.streams import store
+from connector.streams.arrival import arrival_of
 from connector.streams.port import Lag, Record, Row
 from connector.web.metrics import Metrics
 from tests.brokers import MockKafka
@@ -186,3 +188,20 @@ def test_a_library_that_is_not_installed_is_named(
     found = doctor(shop)[f"stream {stream}"]
     assert not found.ok and "is not installed" in found.message
     assert f"pip install 'storecue[{extra}]'" in found.fix
+
+
+def test_two_profiles_that_become_one_are_told(shop: Shop) -> None:
+    for user, anonymous in (("u1", "a-1"), ("u2", "a-2")):
+        event = {"type": "track", "event": "Song Played", "userId": user, "anonymousId": anonymous}
+        record = Record(f"a/0/{user}/1", "0", user, {}, json.dumps(event).encode(), NOON)
+        arrival = arrival_of(shop.services.configuration(), "site", shop.services.sources()["site"][0], 1_000_000)
+        shop.services.log.append(arrival.deliveries(record, NOON))
+    shop.work()
+    with shop.services.database.tx() as tx:
+        assert shop.worker.pipeline.merge(tx, 1, 2, "a person said so", NOON) == 1
+    bodies = [json.loads(body) for (body,) in shop.rows("SELECT body FROM outbox ORDER BY id")]
+    assert [body["type"] for body in bodies] == ["storecue.event", "storecue.event", "storecue.profile.merged"]
+    assert bodies[2]["data"] == {"profile_id": 1, "merged": 2, "because": "a person said so"}
+    schema = json.loads((Path(store.__file__).parent / "published.schema.json").read_text())
+    for body in bodies:
+        jsonschema.validate(body, schema)
