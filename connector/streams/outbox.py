@@ -1,7 +1,7 @@
 """What is published: stored events and changes of membership as CloudEvents 1.0, put in the outbox in the transaction
 that makes them true. published.schema.json says what is in them."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,8 +31,8 @@ class Outbox:
         """Publish those of these rows of the table `change` that tell who is in a segment, or who is who."""
         if not rows or not (streams := self._publishing("memberships")):
             return
-        meant = [(row["profile_id"], _MEANT[row["kind"]](row)) for row in rows if row["kind"] in _MEANT]
-        _put(tx, streams, meant, now)
+        meant = ((row["profile_id"], _MEANT[row["kind"]](row)) for row in rows if row["kind"] in _MEANT)
+        _put(tx, streams, [(person, told) for person, told in meant if told is not None], now)
 
     def filled(self, tx: Connection, segment: str, inside: Mapping[int, bool], because: str, now: Millis) -> None:
         """Publish that the filling of a segment found these people in it, or no more."""
@@ -81,16 +81,19 @@ def _moved(row: Mapping[str, Any]) -> dict[str, Json]:
     return membership(row["profile_id"], told["segment"], told["in"], told["because"], row["at"])
 
 
-def _united(row: Mapping[str, Any]) -> dict[str, Json]:
-    """The profile is from now on also what another was, which is no more."""
+def _united(row: Mapping[str, Any]) -> dict[str, Json] | None:
+    """The profile is from now on also what another was, which is no more. The other has an entry too, which tells
+    nobody anything new."""
     person, at, told = row["profile_id"], row["at"], orjson.loads(row["data"])
+    if "from" not in told:
+        return None
     data = {"profile_id": person, "merged": told["from"], "because": told["because"]}
     return _cloud_event(
         f"merged:{person}:{told['from']}:{at}", "/profiles", "storecue.profile.merged", person, at, data
     )
 
 
-_MEANT = {"segment": _moved, "merged": _united}
+_MEANT: Mapping[str, Callable[[Mapping[str, Any]], dict[str, Json] | None]] = {"segment": _moved, "merged": _united}
 """Kind of change -> what it means to those who follow."""
 
 
