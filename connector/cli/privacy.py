@@ -90,9 +90,14 @@ def privacy_erase(email: str, yes: bool, data_dir: Path | None) -> None:
     """Erase the person who has this address, here and at every destination. There is no way back."""
     if not yes:
         click.confirm("Erase this person here and at every destination?", abort=True)
+    from connector.privacy import store
+
     with services_at(data_dir) as services:
         id_ = _request(services, "erase", email)
-    click.echo(f"Request {id_}: erased here; `storecue privacy list` shows what the destinations say.")
+        with services.database.read() as connection:
+            made = store.request(connection, id_ or 0)
+    here = "erased here" if made and made["people"] else "nobody here has this address, the destinations are told"
+    click.echo(f"Request {id_}: {here}; `storecue privacy list` shows what the destinations say.")
 
 
 @privacy.command("request-export")

@@ -359,8 +359,10 @@ def test_an_operator_erases_by_address(shop: Shop) -> None:
     assert _command(shop, "privacy", "erase", "ada at example", "--yes").exit_code == 2
     assert _command(shop, "privacy", "erase", ADA).exit_code == 1  # nobody said yes
     assert shop.rows("SELECT count(*) FROM profile") == [(1,)]
-    assert _command(shop, "privacy", "erase", ADA.upper(), "--yes").exit_code == 0
+    done = _command(shop, "privacy", "erase", ADA.upper(), "--yes")
+    assert done.exit_code == 0 and "Request 1: erased here" in done.output
     assert shop.rows("SELECT count(*) FROM profile") == [(0,)]
+    assert "nobody here has this address" in _command(shop, "privacy", "erase", ADA, "--yes").output
     shop.at(NOON + MINUTE)
     assert traces(shop) == []
 
