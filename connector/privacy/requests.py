@@ -71,6 +71,8 @@ def request(
         for person in people:
             erase(tx, id_, person, destinations, received_at, now)
         if not people:
+            # They may be on their way here, in a backfill that is under way.
+            store.remember(tx, identifiers, received_at)
             _erase_elsewhere(tx, id_, 0, [], identifiers, destinations, received_at, now)
     return id_
 

@@ -47,9 +47,12 @@ def pieces(url: str, start: int, config: AdminConfig) -> tuple[int, Iterator[byt
 def _coming(connection: Connection, url: str, headers: dict[str, str]) -> "Iterator[bytes | int]":
     try:
         with connection.stream(url, headers) as (status, received, content):
+            asked = int(headers["Range"].removeprefix("bytes=").removesuffix("-")) if "Range" in headers else 0
+            if status == 416 and asked:  # all of it was here already when a crash came
+                yield asked
+                return
             if status not in (200, 206):
                 raise Transient(f"{status} for the result of a bulk operation", retry_after=30.0, reason="no_result")
-            asked = int(headers["Range"].removeprefix("bytes=").removesuffix("-")) if "Range" in headers else 0
             resumed = status == 206 and received.get("content-range", "").startswith(f"bytes {asked}-")
             if status == 206 and not resumed:
                 raise Transient("the result of a bulk operation came from another place", reason="no_result")
