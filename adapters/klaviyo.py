@@ -4,7 +4,7 @@ Built from Klaviyo's published OpenAPI documents, revision 2026-07-15. No field 
 here subscribes anybody, or lifts what keeps somebody from being mailed.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from itertools import chain
@@ -15,6 +15,7 @@ import orjson
 
 from adapters.destination import (
     Account,
+    ActivityPage,
     Change,
     Clock,
     Cue,
@@ -32,6 +33,7 @@ from adapters.destination import (
 )
 from adapters.errors import DeliveryError, Rejected, Transient, setting_up
 from adapters.http import Answer, Http, Vendor, credential
+from adapters.klaviyo_activity import Metrics
 from adapters.klaviyo_jobs import JOBS, Ended, Imports, judged, pending, sized
 from adapters.klaviyo_profiles import TAGS, Item, digest, encoded, held
 from adapters.outcomes import Send, bisect, chunked, each, in_turn, look_up, not_there, outcome_of, refuse, told
@@ -66,6 +68,8 @@ _WINDOWS = {
     "import-job-status": _M,
     "import-job-errors": _M,
     "events": _XL,
+    "events-read": _XL,
+    "metrics": _M,
     "event-job": _M,
     "lists": _L,
     "list-create": (*_M, Window(150, 86_400)),
@@ -86,6 +90,7 @@ class Klaviyo:
             "revision": Option(r"\d{4}-\d{2}-\d{2}(\.[a-z]+)?", "2026-07-15"),
             "tags_property": Option(r"[A-Za-z][A-Za-z0-9_ -]{0,62}", "tags"),
         },
+        engagement=True,
     )
     limits = Limits(batch=JOBS * _JOB, concurrency=8, singly=_SINGLES)
 
@@ -102,6 +107,7 @@ class Klaviyo:
         vendor = Vendor("Klaviyo", "https://a.klaviyo.com", headers, (key,), judged, self.limits.concurrency, _WINDOWS)
         self._http = Http(vendor, settings, clock)
         self._tags = settings.options.get("tags_property", TAGS)
+        self._metrics = Metrics(self._http, clock)
         self._pool = ThreadPoolExecutor(self.limits.concurrency, thread_name_prefix="klaviyo")
         self._imports = Imports(self._http, clock, self._pool, settings.jobs)
 
@@ -201,6 +207,9 @@ class Klaviyo:
         if remote_id and self._delete({"type": "profile", "id": remote_id, "attributes": {}}).status != 404:
             return
         self._delete({"type": "profile", "attributes": {"email": email}})
+
+    def activity(self, since: int) -> Iterator[ActivityPage]:
+        return self._metrics.activity(since)
 
     def close(self) -> None:
         self._pool.shutdown()

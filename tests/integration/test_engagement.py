@@ -298,7 +298,7 @@ def test_behind_a_proxy_the_public_address_is_what_was_signed(synced: Synced, ov
 
 # --- asking -----------------------------------------------------------------------------------------------------------
 
-ASKED = pytest.mark.parametrize("kind", ["hubspot", "mailchimp"])
+ASKED = pytest.mark.parametrize("kind", ALL)
 
 
 def watermark(synced: Synced, kind: str) -> tuple[int, int, str]:
@@ -312,7 +312,9 @@ def ask(synced: Synced) -> int:
 
 
 def open_mail(synced: Synced, kind: str, email: str = ADA) -> None:
-    if kind == "hubspot":
+    if kind == "klaviyo":
+        synced.klaviyo.engage(email, "Opened Email", **{"$message": "M1"})
+    elif kind == "hubspot":
         synced.hubspot.open(email)
     else:
         synced.mailchimp.open(email, CAMPAIGN[0])
@@ -335,7 +337,9 @@ def test_opens_and_clicks_come_by_asking_every_quarter_of_an_hour(synced: Synced
     synced.shop.time = NOON + MINUTE
     open_mail(synced, kind)
     synced.shop.time = NOON + 2 * MINUTE
-    if kind == "hubspot":
+    if kind == "klaviyo":
+        synced.klaviyo.engage(ADA, "Clicked Email", URL="https://aurora.example/boots")
+    elif kind == "hubspot":
         synced.hubspot.click(ADA)
     else:
         synced.mailchimp.click(ADA, CAMPAIGN[0], "https://aurora.example/boots")

@@ -14,6 +14,7 @@ from uuid import UUID
 from jsonschema.exceptions import ValidationError
 
 from connector.simulator.vendors.account import FakeVendor, Refusal, Route, pointer, route
+from connector.simulator.vendors.klaviyo_metrics import Metrics
 from connector.simulator.vendors.schemas.klaviyo import REQUESTS
 from connector.simulator.vendors.server import Request, Response
 from connector.simulator.vendors.windows import FixedWindow
@@ -132,6 +133,7 @@ class FakeKlaviyo(FakeVendor):
         self._windows: dict[str, tuple[FixedWindow, ...]] = {}
         self._additional = tuple(map(FixedWindow, ADDITIONAL, _WINDOWS))
         self._numbers = count(1)
+        self._metrics = Metrics(lambda: self.clock.time(), self._page)
         super().__init__(**options)
 
     def routes(self) -> Sequence[Route]:
@@ -152,6 +154,7 @@ class FakeKlaviyo(FakeVendor):
             route(
                 "DELETE", "/api/lists/{id}/relationships/profiles", self._remove_from_list, REQUESTS["list_profiles"], M
             ),
+            *self._metrics.routes(M, XL),
             route("POST", "/api/events", self._event, REQUESTS["event"], XL),
             route("POST", "/api/event-bulk-create-jobs", self._bulk_events, REQUESTS["event_bulk"], M),
             route("POST", "/api/profile-merge", self._merge, REQUESTS["merge"], M),
@@ -176,6 +179,12 @@ class FakeKlaviyo(FakeVendor):
                 for profile in self._profiles.values()
                 if profile.attributes.get("email")
             }
+
+    def engage(self, email: str, metric: str, **properties: Any) -> str:
+        """The person does something with a mail, which Klaviyo records as this metric, such as Opened Email; the id of
+        the event."""
+        with self.lock:
+            return self._metrics.note(metric, self._by["email"][email.lower()], email.lower(), **properties)
 
     def events(self) -> list[dict[str, Any]]:
         """Oldest first: `name`, `email`, `profile_id`, `properties`, `unique_id`, `time`, `value`, `backfill`."""

@@ -9,7 +9,7 @@ from adapters import DESTINATIONS, hubspot_activity, mailchimp_activity
 from adapters.destination import Activity, Change, Settings, TellsActivity
 from adapters.errors import Rejected, Transient, Unauthorized
 from adapters.values import millis
-from connector.simulator.vendors import FakeHubSpot, FakeMailchimp
+from connector.simulator.vendors import FakeHubSpot, FakeKlaviyo, FakeMailchimp
 
 NOON = 1_795_000_000_000
 KEY = "0123456789abcdef0123456789abcdef-us21"
@@ -54,6 +54,15 @@ def mailchimp(clock: Still) -> Iterator[tuple[FakeMailchimp, Any]]:
         client.close()
 
 
+@pytest.fixture
+def klaviyo(clock: Still) -> Iterator[tuple[FakeKlaviyo, Any]]:
+    with FakeKlaviyo(api_key="pk_test", clock=clock) as vendor:
+        settings = Settings({"api_key": "pk_test"}, base_url=vendor.url, allow_insecure=True)
+        client = DESTINATIONS["klaviyo"](settings, clock)
+        yield vendor, client
+        client.close()
+
+
 def told(client: Any, since: int) -> list[Activity]:
     return [one for page in client.activity(since) for one in page.activities]
 
@@ -69,7 +78,11 @@ def contacts(client: Any, count: int) -> list[str]:
 def test_who_can_be_asked_says_so() -> None:
     for kind, vendor in DESTINATIONS.items():
         assert vendor.takes.engagement is hasattr(vendor, "activity"), kind
-    assert {kind for kind, vendor in DESTINATIONS.items() if vendor.takes.engagement} == {"hubspot", "mailchimp"}
+    assert {kind for kind, vendor in DESTINATIONS.items() if vendor.takes.engagement} == {
+        "klaviyo",
+        "hubspot",
+        "mailchimp",
+    }
 
 
 @pytest.mark.parametrize(
@@ -253,3 +266,57 @@ def test_refusals_are_raised_by_who_must_act(mailchimp: tuple[FakeMailchimp, Any
     vendor.faults.answer(status, {"title": "No", "detail": "No", "status": status}, match="GET /3.0/reports", times=9)
     with pytest.raises(error):
         told(client, NOON)
+
+
+# --- Klaviyo ----------------------------------------------------------------------------------------------------------
+
+
+def test_klaviyos_events_metric_by_metric_and_page_by_page(klaviyo: tuple[FakeKlaviyo, Any], clock: Still) -> None:
+    vendor, client = klaviyo
+    [email] = contacts(client, 1)
+    for _ in range(450):
+        clock.now += 1
+        vendor.engage(email, "Opened Email", **{"$message": "M1", "Subject": "Boots", "machine_open": True})
+    vendor.engage(email, "Clicked Email", URL="https://aurora.example/boots")
+    vendor.engage(email, "Received Email")
+    vendor.engage(email, "Viewed Product")
+    vendor.requests.clear()
+    pages = list(client.activity(NOON))
+    found = [one for page in pages for one in page.activities]
+    assert len({one.key for one in found}) == len(found) == 451
+    assert {one.email for one in found} == {email}
+    assert found[0].properties == {"email_id": "M1", "email_subject": "Boots", "machine": True}
+    assert [page.until for page in pages[:-1]] == [None] * (len(pages) - 1)
+    assert pages[-1].until == int(clock.now * 1000)
+    assert [one.path for one in vendor.requests] == ["/api/metrics", *["/api/events"] * 4]
+    assert all(one.query["filter"].startswith("equals(metric_id,") for one in vendor.requests[1:])
+    clock.now += 3_600
+    assert told(client, int(clock.now * 1000)) == []
+
+
+def test_bounces_complaints_and_words_on_consent_at_klaviyo(klaviyo: tuple[FakeKlaviyo, Any]) -> None:
+    vendor, client = klaviyo
+    [email] = contacts(client, 1)
+    vendor.engage(email, "Bounced Email", **{"Bounce Type": "Hard"})
+    vendor.engage(email, "Bounced Email", **{"Bounce Type": "Soft"})
+    for metric in ("Marked Email as Spam", "Unsubscribed from Email Marketing", "Subscribed to Email Marketing"):
+        vendor.engage(email, metric)
+    kinds = {"bounced_for_good", "bounced", "complained", "unsubscribed", "subscribed"}
+    assert {one.kind for one in told(client, NOON)} == kinds
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        {},
+        {"id": 5, "attributes": None},
+        {"id": "e", "attributes": {"datetime": "soon"}, "relationships": {"profile": {"data": {"id": "p"}}}},
+        {"id": "e", "attributes": {"datetime": "2026-11-18T11:06:40Z"}, "relationships": {"profile": {"data": None}}},
+    ],
+)
+def test_odd_events_of_klaviyo_are_passed_over(klaviyo: tuple[FakeKlaviyo, Any], event: Any) -> None:
+    vendor, client = klaviyo
+    [email] = contacts(client, 1)
+    vendor.engage(email, "Opened Email")
+    vendor.faults.answer(200, {"data": [event, None], "links": {}, "included": [{}, 5]}, match="GET /api/events")
+    assert told(client, NOON) == []
