@@ -1,8 +1,8 @@
-"""`python -m benchmarks.backfill [customers ...]`: what the past of a large shop costs: CPU time, and memory that must not
-grow with the shop.
+"""`python -m benchmarks.backfill [customers ...]`: what the past of a large shop costs in CPU time and memory, which must
+not grow with the shop.
 
-The JSONL files of bulk operations are generated once, without keeping them in memory, and served by the fake Admin API in
-this process; a fresh process for each size fetches them: loads, sorts, puts together, and appends to a real log (SQLite,
+The JSONL files of bulk operations are generated once, not kept in memory, and served by the fake Admin API in this
+process; a fresh process for each size fetches them: loads, sorts, puts together, and appends to a real log (SQLite with
 synchronous=FULL). With --line the worker's line works them off as well.
 """
 
@@ -28,7 +28,8 @@ sources:
   shop:
     kind: shopify
     secrets: [hush]
-    admin: {{shop: aurora.myshopify.com, client_id: client, client_secret: hush, base_url: '{url}', allow_insecure: true}}
+    admin:
+      {{shop: aurora.myshopify.com, client_id: client, client_secret: hush, base_url: '{url}', allow_insecure: true}}
 segments:
   buyers: {{when: {{trait: orders_count, ">=": 1}}}}
 """
