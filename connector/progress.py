@@ -21,10 +21,26 @@ def lines(status: Mapping[str, Any]) -> str:
             found.append(f"  {_verified(destination['last_verification'])}")
         if destination["engagement"] is not None:
             found.append(f"  {_told(destination['engagement'])}")
+    found += [_stream(stream) for stream in status["streams"]]
+    found += [_asked(source) for source in status["sources"]]
     found += [f"dead letters: {row['count']:,} {row['kind']}, {row['reason']}" for row in status["dead_letters"]]
     if not status["refills"]:
         found.append("no segment is being refilled")
     return "\n".join(found)
+
+
+def _stream(told: Mapping[str, Any]) -> str:
+    """One line on a stream."""
+    lag = "" if told["lag"] is None else f", {told['lag']:,} to {told['direction']}"
+    behind = "" if told["lag_ms"] is None else f", {told['lag_ms'] / 1000:,.1f} s behind"
+    line = f"stream {told['name']} ({told['kind']} {told['topic']}): {told['state']}{lag}{behind}"
+    return f"{line} ({told['message']})" if told["message"] else line
+
+
+def _asked(told: Mapping[str, Any]) -> str:
+    """One line on a source that has to be asked."""
+    line = f"source {told['source']}: {told['state']}, {told['waiting']:,} things to fetch"
+    return f"{line} ({told['message']})" if told["message"] else line
 
 
 def _told(asked: Mapping[str, Any]) -> str:

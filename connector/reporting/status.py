@@ -6,7 +6,7 @@ from sqlalchemy import Connection
 
 from connector.clock import Millis
 from connector.domain import StreamConfig
-from connector.reporting import backlog, dead_letters, destinations, segments
+from connector.reporting import asked, backlog, dead_letters, destinations, segments
 from connector.reporting.pages import Row
 from connector.reporting.streams import standings
 
@@ -14,8 +14,8 @@ from connector.reporting.streams import standings
 def status(
     state: Connection, inbox: Connection, names: list[str], streams: Mapping[str, StreamConfig], now: Millis
 ) -> Row:
-    """{lag, oldest_waiting_at, partitions, refills, destinations, streams, dead_letters} as of `now`. `names` are the
-    configured destinations; only partitions with a lag are listed."""
+    """{lag, oldest_waiting_at, partitions, refills, destinations, streams, sources, dead_letters} as of `now`. `names`
+    are the configured destinations; only partitions with a lag are listed, and sources that have to be asked."""
     parts = backlog.partitions(state, inbox)
     running = segments.refills(state, now)
     return {
@@ -30,6 +30,7 @@ def status(
         "refills": [refill for refill in running.values() if refill["finished_at"] is None],
         "destinations": destinations.standings(state, names, now),
         "streams": standings(state, streams),
+        "sources": asked.standings(state),
         "dead_letters": [
             {"kind": kind, "reason": reason, "count": count}
             for (kind, reason), count in sorted(dead_letters.by_reason(state).items())

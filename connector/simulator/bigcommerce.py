@@ -38,8 +38,8 @@ class FakeBigCommerce:
     def __init__(
         self,
         store: str = "x4qr8mw2pt",
-        token: str = "token-of-the-fake-store",  # noqa: S107  opens nothing else
-        secret: str = "client-secret-of-the-fake-store",  # noqa: S107
+        token: str = "token-of-the-fake-store",
+        secret: str = "client-secret-of-the-fake-store",
         *,
         clock: Callable[[], Millis] = now,
         port: int = 0,

@@ -35,7 +35,7 @@ class FakeSalesforce:
     def __init__(
         self,
         client_id: str = "consumer-key-of-the-fake-org",
-        client_secret: str = "consumer-secret-of-the-fake-org",  # noqa: S107  opens nothing else
+        client_secret: str = "consumer-secret-of-the-fake-org",
         *,
         clock: Callable[[], Millis] = now,
         page: int = 2000,
@@ -68,7 +68,7 @@ class FakeSalesforce:
     def put(self, name: str, id_: str, at: Millis | None = None, **fields: Any) -> None:
         """Write fields of a record, which is there from now on; `at`: when, if not now."""
         stamp = _written(self._clock() if at is None else at)
-        blank = {field: None for field in _KNOWN[name].split()}
+        blank: Record = dict.fromkeys(_KNOWN[name].split())
         fresh = {**blank, "Id": id_, "IsDeleted": False, "HasOptedOutOfEmail": False, "CreatedDate": stamp}
         known = self.records[name].get(id_, fresh)
         self.records[name][id_] = {**known, **fields, "SystemModstamp": stamp}

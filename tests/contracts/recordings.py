@@ -5,7 +5,8 @@
 
 `python tests/contracts/recordings.py FILE...` fills in `claim` and `normalised` of new recordings from the code, for
 you to read and correct: the file is the contract, not the code. `headers` are in lower case and hold the true signature
-where `secrets` has the secret (the last one); without `secrets` the signature is not looked at.
+where `secrets` has the secret (the last one); without `secrets` the signature is not looked at. With `fetched`, a
+topic, in place of `headers` and `claim` it is no request, but a document that we have asked for.
 """
 
 import json
@@ -44,19 +45,24 @@ class Recording:
     @property
     def request(self) -> RawRequest:
         document = self.document
-        received_at = parse_instant(document["received_at"])
         path = f"/webhooks/{self.kind}/shop"
         query, origin = document.get("query", ""), document.get("origin", "")
-        return RawRequest("POST", path, document["headers"], self.body, query, received_at, origin)
+        return RawRequest("POST", path, document["headers"], self.body, query, self.received_at, origin)
+
+    @property
+    def received_at(self) -> int:
+        return parse_instant(self.document["received_at"])
 
     @property
     def deliveries(self) -> list[Delivery]:
+        if topic := self.document.get("fetched"):
+            return [Delivery("shop", f"{topic}:{self.name}", topic, self.received_at, {}, self.body)]
         return [
             Delivery(
                 "shop",
                 claim.delivery_id,
                 claim.topic,
-                self.request.received_at,
+                self.received_at,
                 claim.headers,
                 self.body if claim.body is None else claim.body,
             )
@@ -93,12 +99,23 @@ def read(path: Path) -> Recording:
 
 
 def recordings() -> list[Recording]:
+    """The requests."""
+    return [one for one in _all() if "fetched" not in one.document]
+
+
+def fetched() -> list[Recording]:
+    """The documents that we have asked for."""
+    return [one for one in _all() if "fetched" in one.document]
+
+
+def _all() -> list[Recording]:
     return [read(path) for path in sorted(FOLDER.glob("*/*.json"))]
 
 
 def fill(path: Path) -> None:
     recording = read(path)
-    document = {**recording.document, "claim": recording.claimed(), "normalised": recording.normalised()}
+    claim = {} if "fetched" in recording.document else {"claim": recording.claimed()}
+    document = {**recording.document, **claim, "normalised": recording.normalised()}
     path.write_text(json.dumps(document, ensure_ascii=False, indent=2) + "\n")
 
 

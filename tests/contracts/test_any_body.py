@@ -12,11 +12,11 @@ import orjson
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from recordings import STORE, Recording, recordings
+from recordings import STORE, Recording, fetched, recordings
 
 from connector.domain import Delivery, RawRequest
 from connector.errors import RejectedDelivery, UnprocessableEvent
-from connector.ports import Greets
+from connector.ports import Greets, Source
 from connector.sources import SOURCES
 
 RECORDINGS = recordings()
@@ -63,25 +63,29 @@ def meant_or_refused(recording: Recording, body: bytes) -> None:
         orjson.dumps(claim.headers)
         part = body if claim.body is None else claim.body
         delivery = Delivery("shop", claim.delivery_id, claim.topic, request.received_at, claim.headers, part)
-        try:
-            meant = source.normalise(delivery, STORE)
-        except UnprocessableEvent as refused:
-            assert refused.reason and refused.message
-            continue
-        for fact in (*meant.events, *meant.consents, *meant.tag_changes):
-            assert 946_684_800_000 <= fact.at <= delivery.received_at
-        for event in meant.events:
-            assert event.id and len(event.id) <= 1000 and 0 < len(event.name) <= 200
-            assert b"\\u0000" not in orjson.dumps([event.id, event.name, dict(event.properties)])
-        for entity in meant.entities:
-            assert entity.id and 0 < entity.updated_at <= delivery.received_at + 3_600_000
-            assert b"\\u0000" not in orjson.dumps(dict(entity.data))
-            if entity.kind == "order" and not entity.deleted:
-                assert abs(entity.data["total"]) < 1e15 and entity.data["placed_at"] <= delivery.received_at
-            if entity.kind == "refund":
-                assert abs(entity.data["amount"]) < 1e15 and entity.data["order_id"] and entity.data["at"]
-        for identifier in (*meant.identifiers, *meant.merged_from):
-            assert identifier.value.strip() == identifier.value and 0 < len(identifier.value) <= 512
+        understood_or_refused(source, delivery)
+
+
+def understood_or_refused(source: Source, delivery: Delivery) -> None:
+    try:
+        meant = source.normalise(delivery, STORE)
+    except UnprocessableEvent as refused:
+        assert refused.reason and refused.message
+        return
+    for fact in (*meant.events, *meant.consents, *meant.tag_changes):
+        assert 946_684_800_000 <= fact.at <= delivery.received_at
+    for event in meant.events:
+        assert event.id and len(event.id) <= 1000 and 0 < len(event.name) <= 200
+        assert b"\\u0000" not in orjson.dumps([event.id, event.name, dict(event.properties)])
+    for entity in meant.entities:
+        assert entity.id and 0 < entity.updated_at <= delivery.received_at + 3_600_000
+        assert b"\\u0000" not in orjson.dumps(dict(entity.data))
+        if entity.kind == "order" and not entity.deleted:
+            assert abs(entity.data["total"]) < 1e15 and entity.data["placed_at"] <= delivery.received_at
+        if entity.kind == "refund":
+            assert abs(entity.data["amount"]) < 1e15 and entity.data["order_id"] and entity.data["at"]
+    for identifier in (*meant.identifiers, *meant.merged_from):
+        assert identifier.value.strip() == identifier.value and 0 < len(identifier.value) <= 512
 
 
 @settings(max_examples=600, deadline=None)
@@ -108,6 +112,16 @@ def test_every_place_of_a_body_bent_in_every_way(recording: Recording) -> None:
             body = copy.deepcopy(recording.document["body"])
             put(body, path, value)
             meant_or_refused(recording, orjson.dumps(body))
+
+
+@pytest.mark.parametrize("recording", fetched(), ids=lambda one: f"{one.kind}/{one.name}")
+def test_every_place_of_a_fetched_document_bent_in_every_way(recording: Recording) -> None:
+    [delivery] = recording.deliveries
+    for path in places(recording.document["body"]):
+        for value in (*JUNK, REMOVE):
+            body = copy.deepcopy(recording.document["body"])
+            put(body, path, value)
+            understood_or_refused(recording.source, replace(delivery, body=orjson.dumps(body)))
 
 
 @settings(max_examples=400, deadline=None)

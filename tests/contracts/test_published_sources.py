@@ -2,6 +2,7 @@
 
 import base64
 import json
+import re
 from typing import Any
 
 import pytest
@@ -53,6 +54,20 @@ def test_woocommerce(entry: dict[str, Any]) -> None:
         assert all(event.properties["total"] > 0 for event in one.events if event.name != "Order Refunded")
     else:
         assert [entity.kind for entity in one.entities] == [family]
+
+
+@pytest.mark.parametrize("entry", of("bigcommerce"), ids=lambda entry: entry["file"])
+def test_bigcommerce(entry: dict[str, Any]) -> None:
+    body = json.dumps(document(entry)["body"]).encode()
+    [one] = meant("bigcommerce", {}, body)
+    thing = re.sub(r"channel/[0-9*]+/", "", entry["topic"].removeprefix("store/")).partition("/")[0]
+    if thing in ("customer", "order", "cart", "subscriber", "product") and one.skipped is None:
+        [named] = one.fetch
+        told = document(entry)["body"]["data"]
+        owner = told.get("address", {}).get("customer_id") or told.get(f"{thing}_id") or told.get("id")
+        assert (named.kind, named.id) == (("order", "252") if "orderId" in told else (thing, str(owner)))
+    else:
+        assert one.skipped == "not_used"
 
 
 def test_stripe() -> None:

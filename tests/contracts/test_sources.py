@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from recordings import STORE, Recording, recordings
+from recordings import STORE, Recording, fetched, recordings
 
 from connector.domain import Delivery, RawRequest
 from connector.errors import RejectedDelivery, UnprocessableEvent
@@ -16,6 +16,7 @@ from connector.sources.shopify.topics import SKIPPED, TOPICS
 from tests.published import ENTITIES, IMPLIED, MEANINGLESS, PAYLOADS, PUBLISHED, SHOPIFY, UNUSABLE, listed, sent
 
 RECORDINGS = recordings()
+FETCHED = fetched()
 BY_DELIVERY = {"ga4", "mixpanel", "mparticle", "segment", "rudderstack", "cloudevents", "standard_webhooks", "generic"}
 """Kinds whose bodies need not say which fact they tell: the sender's id of the delivery is all there is."""
 
@@ -25,7 +26,7 @@ with_payloads = pytest.mark.skipif(not PUBLISHED, reason="the published payloads
 
 
 def test_every_source_has_recordings_and_answers_to_its_name() -> None:
-    assert {one.kind for one in RECORDINGS} == set(SOURCES)
+    assert {one.kind for one in (*RECORDINGS, *FETCHED)} == set(SOURCES)
     assert all(source.kind == kind for kind, source in SOURCES.items())
 
 
@@ -67,6 +68,15 @@ def test_a_recording_is_filed_as_stated(recording: Recording) -> None:
 @every_recording
 def test_a_recording_means_what_it_states(recording: Recording) -> None:
     assert recording.normalised() == recording.document["normalised"]
+
+
+@pytest.mark.parametrize("recording", FETCHED, ids=lambda one: f"{one.kind}/{one.name}")
+def test_what_was_fetched_means_what_it_states(recording: Recording) -> None:
+    assert recording.normalised() == recording.document["normalised"]
+    [delivery] = recording.deliveries
+    later = replace(delivery, received_at=delivery.received_at + 3_600_000, id="another-id")
+    events = [recording.source.normalise(one, STORE).events for one in (delivery, later)]
+    assert [event.id for event in events[0]] == [event.id for event in events[1]]
 
 
 @every_recording

@@ -19,12 +19,32 @@ READ = {
 }
 
 
+STREAM = {
+    "name": "clicks",
+    "kind": "kafka",
+    "topic": "site-clicks",
+    "direction": "read",
+    "state": "active",
+    "message": "",
+    "lag": None,
+    "lag_ms": None,
+}
+
+
 def status(*refills: tuple[str, int, int]) -> dict[str, Any]:
     return {
         "lag": 1234,
         "destinations": [
             {"name": "klaviyo", "state": "unauthorized", "pending": 7, "message": "the key was refused"} | READ,
             {"name": "hubspot", "state": "active", "pending": 0, "message": ""} | dict.fromkeys(READ),
+        ],
+        "streams": [
+            STREAM | {"lag": 1_207},
+            STREAM | {"name": "facts", "state": "failing", "message": "no broker answers", "lag_ms": 1_500},
+        ],
+        "sources": [
+            {"source": "shop", "state": "stopped", "waiting": 12, "message": "put the access token into `admin`"},
+            {"source": "crm", "state": "active", "waiting": 0, "message": ""},
         ],
         "dead_letters": [{"kind": "delivery", "reason": "not_json", "count": 2}],
         "refills": [{"segment": name, "position": done, "last": last} for name, done, last in refills],
@@ -37,6 +57,10 @@ def test_a_line_for_each_thing_to_know() -> None:
         "klaviyo: unauthorized, 7 contacts to push (the key was refused)",
         "  200 of 1,000 contacts read back at 2026-11-18T11:06:40.000Z: 3 differed, 2 put right",
         "hubspot: active, 0 contacts to push",
+        "stream clicks (kafka site-clicks): active, 1,207 to read",
+        "stream facts (kafka site-clicks): failing, 1.5 s behind (no broker answers)",
+        "source shop: stopped, 12 things to fetch (put the access token into `admin`)",
+        "source crm: active, 0 things to fetch",
         "dead letters: 2 delivery, not_json",
         "no segment is being refilled",
     ]

@@ -32,11 +32,20 @@ def _seconds(value: Any) -> Millis:
     raise Unreadable("bad_instant", "must be whole seconds since 1970")
 
 
+class _Address(Schema):
+    customer_id = Value(id_text)
+
+
 class _Data(Schema):
-    type = Value(text)
     id = Value(id_text)
-    orderId = Value(id_text)  # a cart that was converted
-    token = Value(text)
+    orderId = Value(id_text)  # what a cart was converted to
+    # Where `id` is not the thing's: an address' own, a line item's; scopes of a channel have none at all.
+    address = Part(_Address)
+    cartId = Value(id_text)
+    cart_id = Value(id_text)
+    customer_id = Value(id_text)
+    order_id = Value(id_text)
+    product_id = Value(id_text)
 
 
 class _Callback(Schema):
@@ -61,7 +70,7 @@ def meaning(body: Any, delivery: Delivery) -> Normalised:
         return Normalised(skipped="not_used")
     if scope == "cart/converted" and data.get("orderId"):
         return _named("order", data["orderId"], found)
-    id_ = data.get("id")
+    id_ = _id_of(thing, data)
     if id_ is None:
         raise UnprocessableEvent("/data/id: is missing", reason="bad_id")
     if not pattern.fullmatch(id_):
@@ -75,6 +84,12 @@ def meaning(body: Any, delivery: Delivery) -> Normalised:
     if scope == "cart/abandoned":
         return _named("abandoned_cart", id_, found)
     return _named(thing, id_, found)
+
+
+def _id_of(thing: str, data: Mapping[str, Any]) -> str | None:
+    owner = (data.get("address") or {}).get("customer_id") or (data.get("cartId") if thing == "cart" else None)
+    found: str | None = owner or data.get(f"{thing}_id") or data.get("id")
+    return found
 
 
 def gone(kind: EntityKind, id_: str, at: Millis, delivery: Delivery) -> Normalised:

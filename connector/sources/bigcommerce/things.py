@@ -13,7 +13,7 @@ from connector.errors import UnprocessableEvent
 from connector.sources.bigcommerce import callbacks
 from connector.sources.contacts import read_email, read_phone
 from connector.sources.documents import known
-from connector.sources.fields import Part, Parts, Reader, Value, id_text, instant, money, text, whole
+from connector.sources.fields import Part, Parts, Reader, Value, id_text, instant, money, text, token_text, whole
 from connector.sources.filing import email_key
 from connector.sources.instants import happened_at, version_at
 
@@ -121,7 +121,7 @@ class _OrderFields(Schema):
     id = Value(id_text)
     status_id = Value(whole)
     customer_id = Value(id_text)
-    cart_id = Value(text)
+    cart_id = Value(token_text)
     date_created = Value(_dated)
     date_modified = Value(_dated)
     date_shipped = Value(_dated)
@@ -358,7 +358,7 @@ def _who(about: Mapping[str, Any], arrival: _Arrival) -> tuple[Identifier, ...]:
     if phone := read_phone(billing.get("phone"), billing.get("country_iso2")):
         who.append(Identifier("phone", phone))
     if token := about.get("cart_id"):
-        who += [Identifier("checkout_token", token[:200]), Identifier("cart_token", token[:200])]
+        who += [Identifier("checkout_token", token), Identifier("cart_token", token)]
     return tuple(who)
 
 

@@ -30,6 +30,22 @@ class DeadAnswer(Schema):
     count = fields.Integer(required=True)
 
 
+class AskedAnswer(Schema):
+    """How a source stands that has to be asked for what it only names, or does not tell at all."""
+
+    source = fields.String(required=True)
+    state = fields.String(
+        required=True,
+        validate=validate.OneOf(["active", "failing", "stopped"]),
+        metadata={"description": "stopped: it lets us in no more; `message` says who must act."},
+    )
+    waiting = fields.Integer(required=True, metadata={"description": "Things to fetch."})
+    failing = fields.Integer(required=True, metadata={"description": "Of these and of its polls, those that failed."})
+    message = fields.String(required=True)
+    stopped_since = instant(required=True)
+    asked_at = instant("When it was last asked in turn.", required=True)
+
+
 class StreamAnswer(Schema):
     """How a stream stands, as its holder last told."""
 
@@ -62,6 +78,11 @@ class StatusAnswer(Schema):
     refills = fields.List(fields.Nested(RefillAnswer), required=True, metadata={"description": "Those under way."})
     destinations = fields.List(fields.Nested(StandingAnswer), required=True)
     streams = fields.List(fields.Nested(StreamAnswer), required=True)
+    sources = fields.List(
+        fields.Nested(AskedAnswer),
+        required=True,
+        metadata={"description": "Those that have to be asked, and have anything to tell."},
+    )
     dead_letters = fields.List(fields.Nested(DeadAnswer), required=True)
 
 
