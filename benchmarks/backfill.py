@@ -1,5 +1,5 @@
-"""`python -m benchmarks.backfill [customers ...]`: what the past of a large shop costs in CPU time and memory, which must
-not grow with the shop.
+"""`python -m benchmarks.backfill [customers ...]`: what the past of a large shop costs in CPU time and memory, which
+must not grow with the shop.
 
 The JSONL files of bulk operations are generated once, not kept in memory, and served by the fake Admin API in this
 process; a fresh process for each size fetches them: loads, sorts, puts together, and appends to a real log (SQLite with

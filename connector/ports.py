@@ -235,8 +235,8 @@ class FetchesThings(Api, Protocol):
 
 
 class Changes(NamedTuple):
-    """Some of what has changed, as deliveries, the oldest change first; `until`: the instant of the latest; `next`: where
-    more begin."""
+    """Some of what has changed, as deliveries, the oldest change first; `until`: the instant of the latest; `next`:
+    where more begin."""
 
     deliveries: Sequence[New]
     until: Millis | None

@@ -25,9 +25,9 @@ from connector.privacy.work import PrivacyWork
 from connector.profiles.duplicates.search import DuplicateSearch
 from connector.quality.silence import SilenceAlarm
 from connector.segments import store as segment_store
-from connector.sync.duplicates import Duplicates
 from connector.services import Services
 from connector.streaming import Streaming
+from connector.sync.duplicates import Duplicates
 from connector.sync.nightly import Nightly
 from connector.sync.poll import Poller
 from connector.sync.push import Pusher

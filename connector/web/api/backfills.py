@@ -42,8 +42,9 @@ class BackfillList(Schema):
 class BackfillBody(Schema):
     """What to fetch; everything when it is empty."""
 
-    only = fields.List(
+    kinds = fields.List(
         fields.String(validate=validate.Length(1, 50)),
+        data_key="only",
         validate=validate.Length(1, 20),
         metadata={"examples": [["orders"]]},
     )
@@ -94,7 +95,7 @@ def start_backfill(body: dict[str, Any], name: str) -> Row:
     """Fetch what was there before. The worker does, and goes on after a restart; nothing is started by it."""
     _known(name)
     try:
-        kinds = asking.ask(current.services(), name, body.get("only"), body.get("since"), current.now())
+        kinds = asking.ask(current.services(), name, body.get("kinds"), body.get("since"), current.now())
     except ConnectorError as error:
         raise Refused(422, error.message) from None
     return {"kinds": kinds}

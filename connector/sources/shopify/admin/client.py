@@ -98,7 +98,7 @@ class Client:
 
     def ask(self, query: str, /, *, once: bool = False, **variables: Any) -> dict[str, Any]:
         """`data` of the answer. Waits for points, tries again what is worth it; raises an adapters.errors one. What
-        must be done `once` is not sent again when its answer was lost: that is Transient, and whoever asks looks first."""
+        must be done `once` is not sent again when its answer was lost: that is Transient; whoever asks looks first."""
         from tenacity import Retrying, retry_if_exception, stop_after_attempt
 
         retrying = Retrying(
