@@ -246,14 +246,14 @@ def test_a_record_that_the_line_trips_over_is_buried_alone(
         "value": ValueError("boom"),
         "row": IntegrityError("INSERT", {}, Exception("UNIQUE constraint failed")),
     }
-    real = line.store_events
+    real = line.event_rows
 
-    def trips(tx: Any, meant: Any, batch: Any, zone: Any) -> None:
+    def trips(meant: Any, batch: Any, zone: Any) -> Any:
         if any(one.delivery.id == "bad" for one in meant):
             raise faults[fault]
-        real(tx, meant, batch, zone)
+        return real(meant, batch, zone)
 
-    monkeypatch.setattr(line, "store_events", trips)
+    monkeypatch.setattr(line, "event_rows", trips)
     for number in range(5):
         shop.deliver("orders/create", order(1000 + number), id="bad" if number == 2 else f"{fault}-{number}")
     shop.work()
@@ -267,7 +267,7 @@ def test_a_fault_of_the_disk_is_nobodys_dead_letter(shop: Shop, monkeypatch: pyt
 
     shop.deliver("orders/create", order())
     with monkeypatch.context() as patched:
-        patched.setattr(line, "store_events", full)
+        patched.setattr(line, "event_rows", full)
         for _ in range(3):
             with pytest.raises(OperationalError):
                 shop.work()

@@ -13,14 +13,14 @@ from tests.conftest import CONFIG, NOON, Shop, order
 
 def test_only_the_record_that_breaks_us_is_buried(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
     """Other partitions wait behind it, and their turn is next."""
-    real = line.store_events
+    real = line.event_rows
 
-    def breaks(tx: Any, meant: Any, batch: Any, zone: Any) -> None:
+    def breaks(meant: Any, batch: Any, zone: Any) -> Any:
         if any(one.delivery.id.startswith("bad") for one in meant):
             raise RuntimeError("boom")
-        real(tx, meant, batch, zone)
+        return real(meant, batch, zone)
 
-    monkeypatch.setattr(line, "store_events", breaks)
+    monkeypatch.setattr(line, "event_rows", breaks)
     for number in range(40):
         one = order(1000 + number, customer=500 + number, email=f"p{number}@example.com")
         shop.deliver("orders/create", one, id=f"bad{number}" if number % 20 == 7 else f"good{number}")

@@ -148,14 +148,14 @@ def test_a_replay_of_everything_changes_nothing(shop: Shop) -> None:
 
 
 def test_a_record_that_breaks_us_is_buried_and_the_others_are_done(shop: Shop, monkeypatch) -> None:  # type: ignore[no-untyped-def]
-    real = line.store_events
+    real = line.event_rows
 
-    def breaks(tx, meant, batch, zone):  # type: ignore[no-untyped-def]
+    def breaks(meant, batch, zone):  # type: ignore[no-untyped-def]
         if any(one.delivery.id == "bad" for one in meant):
             raise RuntimeError("boom")
-        real(tx, meant, batch, zone)
+        return real(meant, batch, zone)
 
-    monkeypatch.setattr(line, "store_events", breaks)
+    monkeypatch.setattr(line, "event_rows", breaks)
     for number in range(5):
         shop.deliver("orders/create", order(1000 + number), id="bad" if number == 2 else f"good{number}")
     shop.work()
