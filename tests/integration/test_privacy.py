@@ -353,6 +353,19 @@ def test_a_copy_of_nobody_says_so(shop: Shop) -> None:
     assert _command(shop, "privacy", "export", "2").exit_code == 1
 
 
+def test_who_is_erased_before_the_first_delivery_of_them_is_worked_on_does_not_come_into_being(shop: Shop) -> None:
+    shop.deliver("customers/redact", REDACT)
+    shop.work()
+    shop.time = NOON - MINUTE
+    shop.deliver("orders/create", order())
+    shop.deliver("orders/create", order(1002, customer=502, email=BOB))
+    shop.at(NOON + MINUTE)
+    assert shop.rows("SELECT email FROM profile") == [(BOB,)]
+    shop.deliver("orders/create", order(1003))  # a new acquaintance
+    shop.work()
+    assert shop.rows("SELECT email FROM profile ORDER BY email") == [(ADA,), (BOB,)]
+
+
 def test_an_operator_erases_by_address(shop: Shop) -> None:
     shop.deliver("orders/create", order())
     shop.work()
