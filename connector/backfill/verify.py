@@ -109,7 +109,11 @@ def _compared(days: tuple[Day, ...]) -> Finding:
 
 def _heard(connection: Connection, name: str) -> Finding:
     last = heard(connection).get(name)
-    words = "no delivery has come yet" if last is None else f"the last one came at {isoformat(last)}"
+    words = (
+        "none has come yet: when topics are subscribed, the shop's next change sends one"
+        if last is None
+        else f"the last one came at {isoformat(last)}"
+    )
     return Finding("deliveries", last is not None, words)
 
 
@@ -132,7 +136,10 @@ def _reconciled(connection: Connection, name: str) -> list[Finding]:
     whole = rows.pop("", None)
     if whole is None:
         return [Finding("hourly look", True, "has not been taken yet")]
-    words = whole["message"] or f"the last one was complete up to {isoformat(whole['until'])}"
+    ended = (
+        f"the last one was complete up to {isoformat(whole['until'])}" if whole["until"] else "the first is under way"
+    )
+    words = whole["message"] or ended
     told = [Finding("hourly look", not whole["message"], words)]
     told += [
         Finding(f"missed {kind}", True, f"{row['missed']} were fetched by the last look, because no webhook had told")
