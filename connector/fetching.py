@@ -24,6 +24,7 @@ class Errands:
         self._services = services
         self._now = now
         self._fetching = Fetching(services.database, services.log, services.api)
+        self._version = -1
         self._turn = Turn(services.settings.data_dir, "things", "fetch")
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
@@ -32,8 +33,9 @@ class Errands:
         """Ask for what is due; False when nothing is, or when it is another worker's turn."""
         configuration = self._services.configuration()
         sources = {name: config for name, config in configuration.sources.items() if config.admin is not None}
-        if not sources or not self._turn.take():
+        if (not sources and configuration.version == self._version) or not self._turn.take():
             return False
+        self._version = configuration.version  # once without any source: what the last one left is forgotten
         return self._fetching.step(sources, configuration.version, self._now())
 
     def start(self) -> None:

@@ -1,6 +1,7 @@
 """BigCommerce and Salesforce through the whole line, against their fakes: what is only named is fetched, what is told
 by nobody is asked for, and a crash before or after any write changes nothing."""
 
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -9,8 +10,10 @@ import pytest
 from sqlalchemy import select
 
 from connector.clock import HOUR, MINUTE, SECOND
+from connector.config.schema import configuration_from
+from connector.config.yaml_file import parse
 from connector.domain import RawRequest
-from connector.errors import NotDurable
+from connector.errors import ConfigurationError, NotDurable
 from connector.fetch import store
 from connector.reporting.status import status
 from connector.simulator.bigcommerce import FakeBigCommerce
@@ -375,6 +378,82 @@ def test_whoever_was_erased_after_the_callback_stays_erased(big: BigShop) -> Non
         )
     ]
     assert received_at == row[0] == NOON
+
+
+def test_the_worker_asks_from_a_thread_of_its_own(big: BigShop) -> None:
+    asked = threading.Event()
+    big.fake.before = lambda _: asked.set()
+    big.tell("store/order/created", type="order", id=250)
+    big.work()
+    big.worker.errands.start()
+    assert asked.wait(20)
+
+
+def test_only_one_worker_asks(big: BigShop) -> None:
+    big.tell("store/order/created", type="order", id=250)
+    big.work()
+    other = type(big.worker)(big.services, lambda: big.time, push=False)
+    try:
+        assert big.worker.errands.step()
+        assert not other.errands.step()
+    finally:
+        other.close()
+
+
+def test_what_a_removed_source_leaves_is_forgotten(big: BigShop) -> None:
+    big.tell("store/order/created", type="order", id=250)
+    big.work()
+    big.configure("version: 1")
+    big.worker.errands.step()
+    assert big.waiting() == []
+
+
+@pytest.mark.parametrize(
+    ("source", "said"),
+    [
+        ("{kind: bigcommerce, secrets: [s]}", "/sources/shop/admin: is missing; bigcommerce needs it"),
+        ("{kind: bigcommerce, admin: {shop: x4qr8mw2pt, access_token: t}}", "/sources/shop/secrets: is missing"),
+        (
+            "{kind: bigcommerce, secrets: [s], admin: {shop: 'evil.example/x', access_token: t}}",
+            "/sources/shop/admin/shop: must be the shop's own address, such as the store hash",
+        ),
+        (
+            "{kind: bigcommerce, secrets: [s], admin: {shop: x4qr8mw2pt}}",
+            "/sources/shop/admin/access_token: is missing",
+        ),
+        (
+            "{kind: bigcommerce, secrets: [s], admin: {shop: x4qr8mw2pt, access_token: t, base_url: 'http://10.0.0.1'}}",
+            "/sources/shop/admin/base_url: ",
+        ),
+        (
+            "{kind: salesforce, admin: {shop: evil.example, client_id: a, client_secret: b}}",
+            "/sources/shop/admin/shop: must be the shop's own address",
+        ),
+        (
+            "{kind: salesforce, admin: {shop: a.my.salesforce.com, access_token: t}}",
+            "/sources/shop/admin/client_id: is missing",
+        ),
+        (
+            "{kind: salesforce, admin: {shop: a.my.salesforce.com, client_id: a, client_secret: b}, "
+            "options: {objects: [Account]}}",
+            "/sources/shop/options/objects: must be a list of Contact and Lead",
+        ),
+        (
+            "{kind: salesforce, admin: {shop: a.my.salesforce.com, client_id: a, client_secret: b}, "
+            "options: {every: 5s}}",
+            "/sources/shop/options/every: must be from 1m to 1d",
+        ),
+    ],
+)
+def test_what_is_wrong_with_a_configuration_is_said(source: str, said: str) -> None:
+    with pytest.raises(ConfigurationError) as refused:
+        configuration_from(parse(f"version: 1\nsources: {{shop: {source}}}"))
+    assert said in str(refused.value)
+
+
+def test_credentials_are_kept_encrypted(big: BigShop) -> None:
+    kept = str(big.rows("SELECT * FROM config_object"))
+    assert "enc:" in kept and big.fake.token not in kept
 
 
 # --- Salesforce: what nobody tells is asked for -----------------------------------------------------------------------

@@ -4,7 +4,6 @@ from typing import Any
 
 from connector import progress
 
-
 READ = {
     "last_verification": {
         "state": "done",
