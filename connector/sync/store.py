@@ -395,6 +395,7 @@ _DUPLICATES = (
     .where(
         sync_state.c.destination == bindparam("destination_"),
         sync_state.c.duplicate == bindparam("state"),
+        sync_state.c.duplicate != literal_column("''"),  # as the partial index says it
         sync_state.c.pending == bindparam("pending_"),
         sync_state.c.held == 0,
         sync_state.c.due_at <= bindparam("now_"),
