@@ -32,6 +32,7 @@ def test_every_source_has_recordings_and_answers_to_its_name() -> None:
 
 def test_every_topic_that_is_read_is_recorded() -> None:
     recorded = {one.document["claim"]["topic"] for one in RECORDINGS if one.kind == "shopify"}
+    recorded |= {one.document["fetched"] for one in FETCHED if one.kind == "shopify"}
     assert set(TOPICS) - recorded == {
         "orders/paid",  # read by the same function as orders/create
         "customers/enable",
