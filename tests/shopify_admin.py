@@ -52,7 +52,8 @@ def past(seed: int = 7, people: int = 40, orders: int = 60) -> SimulatedShop:
 
 
 def fake(held: dict[str, list[Any]] | None = None, **options: Any) -> FakeShopifyAdmin:
-    return FakeShopifyAdmin(held, clock=lambda: NOON, schema=SCHEMA, **options)
+    """Nobody waits for its points: they come back at once."""
+    return FakeShopifyAdmin(held, clock=lambda: NOON, schema=SCHEMA, **{"restore": 1e6, **options})
 
 
 def held(shop: SimulatedShop) -> dict[str, list[Any]]:
