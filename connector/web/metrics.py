@@ -22,8 +22,8 @@ from connector.reporting import backlog, dead_letters, destinations, segments, s
 from connector.reporting.counts import counts
 from connector.reporting.sources import ACCEPTED, REJECTED
 from connector.storage import counters
-from connector.streams import store as stream_store
 from connector.storage.backup import files
+from connector.streams import store as stream_store
 
 if TYPE_CHECKING:
     from connector.services import Services

@@ -177,7 +177,8 @@ MAILCHIMP = "kind: mailchimp, credentials: {api_key: 'env:M'}"
         ("version: 1\nsegmnts: {}", ':2 /segmnts: is not known here; did you mean "segments"?'),
         (
             "version: 1\nxyz: {}",
-            ":2 /xyz: is not known here; use one of version, store, identity, sources, destinations, fields, segments",
+            ":2 /xyz: is not known here; use one of version, store, identity, sources, destinations, streams, fields, "
+            "segments",
         ),
         # store
         ("version: 1\nstore: {tz: UTC}", ":2 /store/tz: is not known here; use one of name, timezone, currency"),
