@@ -23,6 +23,7 @@ def lines(status: Mapping[str, Any]) -> str:
             found.append(f"  {_told(destination['engagement'])}")
     found += [_stream(stream) for stream in status["streams"]]
     found += [_asked(source) for source in status["sources"]]
+    found += [_erased(row) for row in status["erasures"]]
     found += [f"dead letters: {row['count']:,} {row['kind']}, {row['reason']}" for row in status["dead_letters"]]
     if not status["refills"]:
         found.append("no segment is being refilled")
@@ -35,6 +36,12 @@ def _stream(told: Mapping[str, Any]) -> str:
     behind = "" if told["lag_ms"] is None else f", {told['lag_ms'] / 1000:,.1f} s behind"
     line = f"stream {told['name']} ({told['kind']} {told['topic']}): {told['state']}{lag}{behind}"
     return f"{line} ({told['message']})" if told["message"] else line
+
+
+def _erased(told: Mapping[str, Any]) -> str:
+    """One line on contacts that the law wants erased."""
+    what = "wait to be erased" if told["state"] == "pending" else "were NOT erased: `storecue privacy list` says why"
+    return f"{told['destination']}: {told['contacts']:,} contacts {what} (since {isoformat(told['since'])})"
 
 
 def _asked(told: Mapping[str, Any]) -> str:

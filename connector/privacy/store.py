@@ -375,6 +375,19 @@ def without_destination(tx: Connection, configured: Iterable[str], now: Millis) 
 # --- for people ------------------------------------------------------------------------------------------------------
 
 
+def unfinished(connection: Connection) -> list[Row]:
+    """Contacts that are not erased yet, or that a vendor refused to erase: {destination, state (pending or dead),
+    contacts, since}."""
+    columns = (erasure.c.destination, erasure.c.state)
+    query = (
+        select(*columns, func.count().label("contacts"), func.min(erasure.c.at).label("since"))
+        .where(erasure.c.state != "done")
+        .group_by(*columns)
+        .order_by(*columns)
+    )
+    return [dict(row) for row in connection.execute(query).mappings()]
+
+
 def requests(connection: Connection, *, before: int | None = None, limit: int = 100) -> list[Mapping[str, Any]]:
     """Requests, newest first, each with its `receipts` per destination."""
     query = select(privacy_request).order_by(privacy_request.c.id.desc()).limit(limit)

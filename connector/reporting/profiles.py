@@ -99,7 +99,7 @@ def destinations(connection: Connection, profile_id: int) -> list[Row]:
         .subquery()
     )
     rows = connection.execute(
-        select(sync_state, pushed_at.c.at.label("pushed_at"))
+        select(*(column for column in sync_state.c if column.name != "pushed_at"), pushed_at.c.at.label("pushed_at"))
         .outerjoin(pushed_at, pushed_at.c.destination == sync_state.c.destination)
         .where(sync_state.c.profile_id == profile_id)
         .order_by(sync_state.c.destination)

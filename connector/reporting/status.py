@@ -6,6 +6,7 @@ from sqlalchemy import Connection
 
 from connector.clock import Millis
 from connector.domain import StreamConfig
+from connector.privacy.store import unfinished
 from connector.reporting import asked, backlog, dead_letters, destinations, segments
 from connector.reporting.pages import Row
 from connector.reporting.streams import standings
@@ -14,8 +15,8 @@ from connector.reporting.streams import standings
 def status(
     state: Connection, inbox: Connection, names: list[str], streams: Mapping[str, StreamConfig], now: Millis
 ) -> Row:
-    """{lag, oldest_waiting_at, partitions, refills, destinations, streams, sources, dead_letters} as of `now`. `names`
-    are the configured destinations; only partitions with a lag are listed, and sources that have to be asked."""
+    """{lag, oldest_waiting_at, partitions, refills, destinations, streams, sources, erasures, dead_letters} at `now`.
+    `names` are the configured destinations; of partitions only those with a lag are listed."""
     parts = backlog.partitions(state, inbox)
     running = segments.refills(state, now)
     return {
@@ -31,6 +32,7 @@ def status(
         "destinations": destinations.standings(state, names, now),
         "streams": standings(state, streams),
         "sources": asked.standings(state),
+        "erasures": unfinished(state),
         "dead_letters": [
             {"kind": kind, "reason": reason, "count": count}
             for (kind, reason), count in sorted(dead_letters.by_reason(state).items())

@@ -16,6 +16,7 @@ from sqlalchemy import Connection
 from sqlalchemy.exc import SQLAlchemyError
 
 from connector.clock import SECOND, Millis
+from connector.privacy.store import unfinished
 from connector.quality.silence import silent
 from connector.quality.store import FAULTS, heard
 from connector.reporting import backlog, dead_letters, destinations, segments, streams, verifications
@@ -52,6 +53,9 @@ _COUNTERS: dict[str, tuple[str, str, tuple[str, ...]]] = {
     stream_store.ERRORS: ("storecue_stream_errors", "Rounds that a broker made fail.", ("stream", "reason")),
     "pushes": ("storecue_pushes", "Items sent to vendors.", ("destination", "status")),
 }
+
+
+_UNERASED = ("pending", "dead")
 
 
 class Metrics:
@@ -152,6 +156,7 @@ class _Shared:
             letters = dead_letters.by_reason(state)
             verified = verifications.latest(state)
             members = self._count_members(state, now)
+            erasures = {(row["destination"], row["state"]): row["contacts"] for row in unfinished(state)}
             good = heard(state)
             followed = streams.standings(state, names.streams)
         sizes = files(self._services.settings.database_url, self._services.settings.inbox_url)._asdict()
@@ -159,6 +164,12 @@ class _Shared:
         yield _gauge("storecue_lag", "Deliveries that wait to be processed.", (), [((), sum(p.lag for p in parts))])
         age = 0.0 if oldest is None else max(0, now - oldest) / SECOND
         yield _gauge("storecue_lag_seconds", "How long the oldest delivery has been waiting.", (), [((), age)])
+        yield _gauge(
+            "storecue_erasures",
+            "Contacts that the law wants erased: pending, or dead when the vendor refused.",
+            ("destination", "state"),
+            [((name, state), erasures.get((name, state), 0)) for name in names.destinations for state in _UNERASED],
+        )
         yield _gauge(
             "storecue_dead_letters_open",
             "Dead letters that nobody has dealt with.",

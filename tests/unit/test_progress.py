@@ -45,6 +45,7 @@ def status(*refills: tuple[str, int, int]) -> dict[str, Any]:
             {"source": "shop", "state": "stopped", "waiting": 12, "message": "put the access token into `admin`"},
             {"source": "crm", "state": "active", "waiting": 0, "message": ""},
         ],
+        "erasures": [{"destination": "hubspot", "state": "dead", "contacts": 2, "since": 1_795_000_000_000}],
         "dead_letters": [{"kind": "delivery", "reason": "not_json", "count": 2}],
         "refills": [{"segment": name, "position": done, "last": last} for name, done, last in refills],
     }
@@ -60,6 +61,7 @@ def test_a_line_for_each_thing_to_know() -> None:
         "stream facts (kafka site-clicks): failing, 1.5 s behind (no broker answers)",
         "source shop: stopped, 12 things to fetch (put the access token into `admin`)",
         "source crm: active, 0 things to fetch",
+        "hubspot: 2 contacts were NOT erased: `storecue privacy list` says why (since 2026-11-18T11:06:40.000Z)",
         "dead letters: 2 delivery, not_json",
         "no segment is being refilled",
     ]

@@ -30,6 +30,19 @@ class DeadAnswer(Schema):
     count = fields.Integer(required=True)
 
 
+class ErasureAnswer(Schema):
+    """Contacts that the law wants erased and that are still there."""
+
+    destination = fields.String(required=True, metadata={"examples": ["klaviyo"]})
+    state = fields.String(
+        required=True,
+        validate=validate.OneOf(["pending", "dead"]),
+        metadata={"description": "`dead`: the vendor refused; somebody must erase them there."},
+    )
+    contacts = fields.Integer(required=True)
+    since = instant(required=True)
+
+
 class AskedAnswer(Schema):
     """How a source stands that has to be asked for what it only names, or does not tell at all."""
 
@@ -83,6 +96,7 @@ class StatusAnswer(Schema):
         required=True,
         metadata={"description": "Those that have to be asked, and have anything to tell."},
     )
+    erasures = fields.List(fields.Nested(ErasureAnswer), required=True)
     dead_letters = fields.List(fields.Nested(DeadAnswer), required=True)
 
 
