@@ -21,15 +21,25 @@ sources:
   shop: {{kind: shopify, secrets: [hush]}}
 destinations:
   klaviyo:
-    {{kind: klaviyo, credentials: {{api_key: pk_fake}}, base_url: "{klaviyo}", allow_insecure: true, events: true}}
+    kind: klaviyo
+    credentials: {{api_key: pk_fake}}
+    base_url: "{klaviyo}"
+    allow_insecure: true
+    events: true
+    at_most_every: 0s
   hubspot:
-    {{kind: hubspot, credentials: {{access_token: pat-fake}}, base_url: "{hubspot}", allow_insecure: true}}
+    kind: hubspot
+    credentials: {{access_token: pat-fake}}
+    base_url: "{hubspot}"
+    allow_insecure: true
+    at_most_every: 0s
   mailchimp:
     kind: mailchimp
     credentials: {{api_key: 0123456789abcdef0123456789abcdef-us21}}
     list_id: a1b2c3d4e5
     base_url: "{mailchimp}"
     allow_insecure: true
+    at_most_every: 0s
     create_contacts: always
 fields:
   total_spent: {{from: traits.total_spent}}

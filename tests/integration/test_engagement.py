@@ -581,7 +581,15 @@ def test_how_far_asking_has_come_is_shown(synced: Synced) -> None:
         [standing] = standings(connection, ["mailchimp", "none"], NOON)[:1]
     assert standing["engagement"]["until"] == NOON and "503" in standing["engagement"]["error"]
     told = lines(
-        {"lag": 0, "destinations": [standing], "streams": [], "sources": [], "dead_letters": [], "refills": []}
+        {
+            "lag": 0,
+            "destinations": [standing],
+            "streams": [],
+            "sources": [],
+            "erasures": [],
+            "dead_letters": [],
+            "refills": [],
+        }
     )
     assert "opens and clicks are here up to 2026-11-18T11:06:40.000Z (503" in told
 

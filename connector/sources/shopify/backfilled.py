@@ -44,9 +44,10 @@ def order(body: Any, arrival: Arrival) -> Normalised:
 def product(body: Any, arrival: Arrival) -> Normalised:
     """A product; its price is that of the first variant."""
     found = classic(body)
-    found["variants"] = sorted(found.get("variants") or [], key=lambda one: one.get("position") or 0)
-    preview = (found.pop("featured_media", None) or {}).get("preview") or {}
-    if image := preview.get("image"):
+    variants = found.get("variants") or []
+    if isinstance(variants, list):  # whatever else it is, the reader refuses it by its place
+        found["variants"] = sorted(variants, key=_position)
+    if image := _object(_object(found.pop("featured_media", None)).get("preview")).get("image"):
         found["image"] = image
     return catalogue.product(found, arrival)
 
@@ -54,17 +55,27 @@ def product(body: Any, arrival: Arrival) -> Normalised:
 def checkout(body: Any, arrival: Arrival) -> Normalised:
     """A checkout with somebody's address in it, whether left standing or bought since."""
     found = classic(body)
-    match = _TOKEN.search(found.get("abandoned_checkout_url") or "")
+    address = found.get("abandoned_checkout_url")
+    match = _TOKEN.search(address) if isinstance(address, str) else None
     if match is None:
         return Normalised(skipped="no_token")
     found["token"] = match[1]
     found["total_discount_set"] = found.get("total_discount_set") or found.get("total_discounts_set")
     for name, bag in _TOTALS.items():
-        shop = (found.pop(bag, None) or {}).get("shop_money") or {}
+        shop = _object(_object(found.pop(bag, None)).get("shop_money"))
         if shop.get("amount") is not None:
             found[name] = shop["amount"]
             found["currency"] = shop.get("currency_code")
     return carts.checkout(found, arrival)
+
+
+def _object(value: Any) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def _position(variant: Any) -> int:
+    stated = _object(variant).get("position")
+    return stated if isinstance(stated, int) else 0
 
 
 _TOTALS = {
