@@ -1,24 +1,18 @@
 """Who fetches what was before and what was missed: one thread among all workers, beside the senders."""
 
-import threading
 from collections.abc import Callable, Mapping
-
-import structlog
-from sqlalchemy.exc import OperationalError
 
 from connector.backfill.reconcile import Reconciler
 from connector.backfill.store import due
 from connector.backfill.work import Backfills, Histories
+from connector.background import Background
 from connector.clock import Millis
 from connector.domain import SourceConfig
 from connector.ports import Remembers
 from connector.services import Services
 from connector.sync.turn import Turn
 
-log = structlog.get_logger("past")
-
 _IDLE_WAIT = 1.0  # seconds between looks at what is due
-_STOP_WITHIN = 5.0  # seconds for a call under way
 
 
 class Past:
@@ -32,8 +26,7 @@ class Past:
         self._backfills = Backfills(*common, services.settings.data_dir, self._histories)
         self._reconciler = Reconciler(*common, self._histories, services.settings.public_url)
         self._turn = Turn(services.settings.data_dir, "sources", "fetch")
-        self._stopping = threading.Event()
-        self._thread: threading.Thread | None = None
+        self._background = Background("past", self.step, _IDLE_WAIT)
 
     def step(self) -> bool:
         """Do what is due, a step; False when nothing is, or when it is another worker's turn."""
@@ -64,24 +57,9 @@ class Past:
 
     def start(self) -> None:
         """Step in a thread of its own, until `close`."""
-        self._thread = threading.Thread(target=self._run, name="past", daemon=True)
-        self._thread.start()
+        self._background.start()
 
     def close(self) -> None:
-        self._stopping.set()
-        if self._thread is not None:
-            self._thread.join(_STOP_WITHIN)
+        self._background.close()
         self._histories.close()
         self._turn.give_back()
-
-    def _run(self) -> None:
-        busy = False
-        while not self._stopping.wait(0.0 if busy else _IDLE_WAIT):
-            try:
-                busy = self.step()
-            except OperationalError as error:
-                busy = False
-                log.error("past.database_failed", hint=str(error.orig))
-            except Exception:
-                busy = False
-                log.exception("past.failed")

@@ -1,0 +1,45 @@
+"""A thread that takes one step after the other beside the worker's own work."""
+
+import threading
+from collections.abc import Callable
+
+import structlog
+from sqlalchemy.exc import OperationalError
+
+log = structlog.get_logger("background")
+
+_STOP_WITHIN = 5.0  # seconds for a call under way
+
+
+class Background:
+    """`step` again and again, until `close`: at once while it says that there was something to do, else after
+    `idle_wait` seconds. A fault of ours or of the disk is logged, and the next step tries again."""
+
+    def __init__(self, name: str, step: Callable[[], bool], idle_wait: float) -> None:
+        self._name = name
+        self._step = step
+        self._idle_wait = idle_wait
+        self._stopping = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def start(self) -> None:
+        self._thread = threading.Thread(target=self._run, name=self._name, daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        """Returns when the step under way has ended, or holds us up no longer."""
+        self._stopping.set()
+        if self._thread is not None:
+            self._thread.join(_STOP_WITHIN)
+
+    def _run(self) -> None:
+        busy = False
+        while not self._stopping.wait(0.0 if busy else self._idle_wait):
+            try:
+                busy = self._step()
+            except OperationalError as error:
+                busy = False
+                log.error("background.database_failed", work=self._name, hint=str(error.orig))
+            except Exception:
+                busy = False
+                log.exception("background.failed", work=self._name)
