@@ -8,7 +8,8 @@ from sqlalchemy.exc import OperationalError
 
 log = structlog.get_logger("background")
 
-_STOP_WITHIN = 5.0  # seconds for a call under way
+STOP_WITHIN = 5.0
+"""Seconds for a call under way."""
 
 
 class Background:
@@ -26,11 +27,15 @@ class Background:
         self._thread = threading.Thread(target=self._run, name=self._name, daemon=True)
         self._thread.start()
 
-    def close(self) -> None:
-        """Returns when the step under way has ended, or holds us up no longer."""
+    def stop(self) -> None:
+        """Let the step under way be the last one."""
         self._stopping.set()
+
+    def close(self, within: float = STOP_WITHIN) -> None:
+        """Returns when the step under way has ended, after `within` seconds at most."""
+        self.stop()
         if self._thread is not None:
-            self._thread.join(_STOP_WITHIN)
+            self._thread.join(within)
 
     def _run(self) -> None:
         busy = False

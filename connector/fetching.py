@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from connector.background import Background
+from connector.background import STOP_WITHIN, Background
 from connector.clock import Millis
 from connector.fetch.work import Fetching
 from connector.services import Services
@@ -35,7 +35,10 @@ class Errands:
         """Step in a thread of its own, until `close`."""
         self._background.start()
 
-    def close(self) -> None:
-        self._background.close()
+    def stop(self) -> None:
+        self._background.stop()
+
+    def close(self, within: float = STOP_WITHIN) -> None:
+        self._background.close(within)
         self._fetching.close()
         self._turn.give_back()

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from connector.backfill.reconcile import Reconciler
 from connector.backfill.store import due
 from connector.backfill.work import Backfills, Histories
-from connector.background import Background
+from connector.background import STOP_WITHIN, Background
 from connector.clock import Millis
 from connector.domain import SourceConfig
 from connector.ports import Remembers
@@ -59,7 +59,10 @@ class Past:
         """Step in a thread of its own, until `close`."""
         self._background.start()
 
-    def close(self) -> None:
-        self._background.close()
+    def stop(self) -> None:
+        self._background.stop()
+
+    def close(self, within: float = STOP_WITHIN) -> None:
+        self._background.close(within)
         self._histories.close()
         self._turn.give_back()

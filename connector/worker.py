@@ -115,11 +115,14 @@ class Worker:
         self._wake()
 
     def close(self) -> None:
-        """Stop the senders and whoever fetches, and wait for their calls under way."""
-        self.past.close()
-        self.errands.close()
-        self.streaming.close()
+        """Stop the senders and whoever fetches, and wait for their calls under way: for all of them together."""
+        deadline = time.monotonic() + _STOP_WITHIN
+        self.past.stop()
+        self.errands.stop()
         self._stop_pushers()
+        self.past.close(max(0.0, deadline - time.monotonic()))
+        self.errands.close(max(0.0, deadline - time.monotonic()))
+        self.streaming.close()
 
     def _stop_pushers(self) -> None:
         threads: list[tuple[Pusher | Poller, threading.Event, threading.Thread | None]]
