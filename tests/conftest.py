@@ -21,6 +21,7 @@ from connector.services import Services
 from connector.storage.tables import membership, sync_state
 from connector.web.webhooks import Answer, Receiver
 from connector.worker import Worker
+from tests.chaos.figures import pytest_terminal_summary as pytest_terminal_summary  # hears of the tests of every folder
 
 SECRET = "hush"
 NOON = 1_795_000_000_000

@@ -1,0 +1,5 @@
+"""What chaos tests share."""
+
+from tests.chaos.figures import figure
+
+__all__ = ["figure"]
