@@ -1,6 +1,7 @@
 """What tests of the whole line share: a StoreCue in a temporary folder, and Shopify's deliveries made by hand."""
 
 import base64
+import functools
 import hashlib
 import hmac
 import itertools
@@ -16,11 +17,12 @@ from connector.config import store as configuration_store
 from connector.config.schema import configuration_from
 from connector.config.settings import Settings
 from connector.config.yaml_file import parse
-from connector.domain import RawRequest
+from connector.domain import Configuration, RawRequest
 from connector.services import Services
 from connector.storage.tables import membership, sync_state
 from connector.web.webhooks import Answer, Receiver
 from connector.worker import Worker
+from tests import databases
 from tests.chaos.figures import pytest_terminal_summary as pytest_terminal_summary  # hears of the tests of every folder
 
 SECRET = "hush"
@@ -49,6 +51,12 @@ segments:
     name: Abandoned checkout
     when: {event: Checkout Started, not_followed_by: Order Completed, same: checkout_token, after: 30m, within: 7d}
 """
+
+databases.install()
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    databases.as_in_production = item.get_closest_marker("durable") is not None or "chaos" in item.path.parts
 
 
 class NoMetrics:
@@ -80,8 +88,7 @@ class Shop:
 
     def configure(self, config: str) -> None:
         """Apply a storecue.yaml."""
-        wanted = configuration_from(parse(config))
-        configuration_store.apply(self.services.database, self.services.vault, wanted, self.time)
+        configuration_store.apply(self.services.database, self.services.vault, _wanted(config), self.time)
         if hasattr(self, "worker"):
             self.worker.refresh(force=True)
 
@@ -132,6 +139,12 @@ class Shop:
     def close(self) -> None:
         self.worker.close()
         self.services.close()
+
+
+@functools.cache
+def _wanted(config: str) -> Configuration:
+    """Most tests share a few texts, and reading YAML takes longer than applying it."""
+    return configuration_from(parse(config))
 
 
 @pytest.fixture
