@@ -16,6 +16,8 @@ from urllib.request import urlopen
 
 import pytest
 
+from tests.mortal import dies_with_us
+
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
 COMMANDS = [
@@ -89,6 +91,7 @@ def run_up(command: str, folder: Path, environ: dict[str, str]) -> None:
         env=environ,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
+        preexec_fn=dies_with_us(),
     )
     try:
         deadline = time.monotonic() + 30
@@ -132,6 +135,7 @@ def test_the_demo_shows_tags_arriving_and_stops_on_control_c(tmp_path: Path, new
         stdout=theirs,
         stderr=theirs,
         start_new_session=True,
+        preexec_fn=dies_with_us(),
     )
     os.close(theirs)
     seen, deadline = b"", time.monotonic() + 30

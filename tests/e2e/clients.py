@@ -19,6 +19,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.mortal import dies_with_us
+
 PACKAGES = (
     "@segment/analytics-node@3.1.0",
     "@rudderstack/rudder-sdk-node@3.0.13",
@@ -123,7 +125,9 @@ def visiting(address: str, folder: Path) -> Iterator[None]:
         address,
     ]
     with (folder / "browser.log").open("wb") as log:
-        process = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
+        process = subprocess.Popen(
+            command, stdout=log, stderr=log, start_new_session=True, preexec_fn=dies_with_us(signal.SIGKILL)
+        )
     try:
         yield
     finally:

@@ -20,6 +20,7 @@ import psutil
 
 from connector import clock
 from connector.simulator.delivery import encode, sign
+from tests.mortal import dies_with_us
 
 SECRET = "hush"
 _STEP = 0.02
@@ -53,7 +54,9 @@ class Running:
         arguments += ["--port", str(self.port)] if command != "worker" else []
         environ = {name: value for name, value in os.environ.items() if not name.startswith("STORECUE_")}
         with self.log_file.open("ab") as log:
-            process = psutil.Popen(arguments, env=environ, stdout=log, stderr=log, start_new_session=True)
+            process = psutil.Popen(
+                arguments, env=environ, stdout=log, stderr=log, start_new_session=True, preexec_fn=dies_with_us()
+            )
         self.processes.append(process)
         return process
 

@@ -1,9 +1,12 @@
 """Segment's and RudderStack's own clients, unmodified, and our snippet and pixel, against a StoreCue that runs."""
 
 import json
+import os
 import shutil
 import socket
+import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +19,7 @@ from running import Running, until
 from connector.domain import BrowserConfig, SourceConfig
 from connector.inbox.sql import unpack
 from connector.web import snippet
+from tests.integration.emptied import HAPPENED
 
 SERVER_KEY, BROWSER_KEY = "sk_server_key", "wk_public_key"
 
@@ -28,7 +32,7 @@ def free_port() -> int:
 
 
 class Site(Running):
-    """A StoreCue with a site, and the pages of the site on another port."""
+    """A StoreCue with a site, and the pages of the site on another port. `folder` is the test's own."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -69,16 +73,33 @@ sources:
     def kept(self, *topics: str) -> bool:
         return [topic for (topic,) in self.rows("SELECT topic FROM delivery ORDER BY topic", "inbox")] == sorted(topics)
 
+    def empty(self) -> None:
+        """Nothing has happened yet: no people, no events, nothing in the log of deliveries or of the processes."""
+        until(self.worked_off, 30, "all is worked off")
+        for database, tables in (("storecue", [table.name for table in HAPPENED]), ("inbox", ["delivery"])):
+            with closing(sqlite3.connect(self.data / f"{database}.db", timeout=15)) as connection, connection:
+                for table in tables:
+                    connection.execute(f'DELETE FROM "{table}"')
+        os.truncate(self.log_file, 0)
 
-@pytest.fixture
-def site(tmp_path: Path) -> Iterator[Site]:
-    running = Site(tmp_path)
+
+@pytest.fixture(scope="module")
+def started(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    running = Site(tmp_path_factory.mktemp("site"))
     try:
         running.start("up")
         until(running.answers, 60, f"the first answer: {running.log}")
         yield running
     finally:
         running.close()
+
+
+@pytest.fixture
+def site(started: Site, tmp_path: Path) -> Site:
+    """As a StoreCue that has just been started; a start takes longer than what most tests do with it."""
+    started.folder = tmp_path
+    started.empty()
+    return started
 
 
 def told(site: Site, events: set[str]) -> None:

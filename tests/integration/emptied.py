@@ -24,7 +24,7 @@ from connector.storage.tables import (
 )
 from tests.conftest import NOON, Shop
 
-_HAPPENED = (
+HAPPENED = (
     apart,
     change,
     counter,
@@ -49,7 +49,7 @@ _HAPPENED = (
 def empty(shop: Shop) -> Shop:
     """The shop without people, things and letters, at noon again; configuration and log stay."""
     with shop.services.database.tx() as tx:
-        for table in _HAPPENED:
+        for table in HAPPENED:
             tx.execute(delete(table))
     shop.time = NOON
     return shop

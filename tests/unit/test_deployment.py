@@ -23,6 +23,7 @@ import yaml
 from connector.config.schema import configuration_from
 from connector.config.settings import Settings
 from connector.config.yaml_file import parse
+from tests.mortal import dies_with_us
 
 ROOT = Path(__file__).parents[2]
 DEPLOY = ROOT / "deploy"
@@ -127,6 +128,7 @@ def test_the_image_s_own_commands_run_bare(tmp_path: Path) -> None:
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         start_new_session=True,
+        preexec_fn=dies_with_us(),
     )
     try:
         deadline = time.monotonic() + 40
