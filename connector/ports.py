@@ -3,6 +3,8 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple, Protocol, runtime_checkable
 
+from sqlalchemy import Connection
+
 from adapters.destination import Clock
 from connector.clock import Millis
 from connector.domain import AdminConfig, Delivery, Facts, Json, Normalised, RawRequest, StoreInfo, Verdict
@@ -34,12 +36,44 @@ class Rec(NamedTuple):
     body: bytes
 
 
+class Partition(NamedTuple):
+    """One partition of the log: `head` is the next position to be written, `position` the next to be worked on."""
+
+    part: int
+    head: int
+    position: int
+
+    @property
+    def lag(self) -> int:
+        """Deliveries that wait; where positions have gaps, at most."""
+        return max(0, self.head - self.position)
+
+
+class Standing(NamedTuple):
+    """How the log stands. `oldest_at`: when the delivery was received that waits longest, None when none waits or it is
+    not known; `trouble`: why nothing is known, and who must act."""
+
+    partitions: Sequence[Partition]
+    oldest_at: Millis | None
+    trouble: str = ""
+
+    @property
+    def lag(self) -> int:
+        return sum(part.lag for part in self.partitions)
+
+
 Settled = Callable[[NotDurable | None], None]
 """What hears that deliveries are durable (None), or that they will never be; called by a thread of the log's."""
 
 
 class EventLog(Protocol):
-    """The durable, partitioned log of deliveries. Everything here happens outside the effects' transaction."""
+    """The durable, partitioned log of deliveries. Everything but `archive` happens outside the effects' transaction."""
+
+    name: str
+    """What it is, for people."""
+
+    def create(self) -> None:
+        """Make what is missing. Raises ConfigurationError when that takes somebody's doing."""
 
     def append(self, items: Sequence[New], timeout: float = 3.0) -> None:
         """Durable on return; raises NotDurable when `timeout` seconds did not suffice."""
@@ -58,6 +92,22 @@ class EventLog(Protocol):
 
     def done(self, part: int, pos: int) -> None:
         """Everything below `pos` is settled: the lag metric and retention may use it."""
+
+    def archive(self, tx: Connection, part: int, records: Sequence[Rec]) -> None:
+        """In the effects' transaction: what was worked off is in the table `delivery` from then on, if it was not."""
+
+    def standing(self) -> Standing:
+        """Every partition, its head and how far it was worked off. Positions are read first, so that a lag is never
+        understated by what happens in between."""
+
+    def check(self) -> None:
+        """Returns when deliveries can be kept at this moment; raises NotDurable."""
+
+    def prune(self, before: Millis) -> int:
+        """The number of things forgotten that the log keeps beside deliveries, older than `before` and not waiting."""
+
+    def close(self) -> None:
+        """Writes what is queued, and lets others take over what is read here."""
 
 
 class Claim(NamedTuple):

@@ -12,6 +12,7 @@ from sqlalchemy.exc import DatabaseError
 from adapters import DESTINATIONS
 from adapters.destination import Destination, SystemClock
 from adapters.destination import Settings as AccountSettings
+from connector import clock
 from connector.clock import Millis
 from connector.config import store as configuration_store
 from connector.config.secrets import Vault
@@ -21,7 +22,7 @@ from connector.errors import ConfigurationError
 from connector.inbox import deliveries
 from connector.inbox.runner import positions
 from connector.inbox.sql import SqlLog, unpack
-from connector.ports import Api, Asked, History, Rec, Remembers, Silent, Source
+from connector.ports import Api, Asked, EventLog, History, Rec, Remembers, Silent, Source
 from connector.segments.evaluate import RuleSet
 from connector.sources import SOURCES, configured
 from connector.storage.database import Database
@@ -39,6 +40,15 @@ log = structlog.get_logger("services")
 _PIECE = 500  # deliveries put in line again in one append
 
 
+def log_of(settings: Settings, state: Database, inbox: Database) -> EventLog:
+    """The log that the settings choose: the only place that knows which it is."""
+    if settings.kafka is not None:
+        from connector.inbox.kafka.log import KafkaLog
+
+        return KafkaLog(settings.kafka, state, lambda: positions(state), clock.now, settings.retention_days)
+    return SqlLog(inbox, settings.partitions, lambda: positions(state))
+
+
 class Services:
     """What web, worker and command line share. Create it after a fork; `close` it when done."""
 
@@ -53,10 +63,11 @@ class Services:
             ) from error
         self._in_use = share(settings.data_dir)
         self.database = Database(settings.database_url)
-        self.inbox = Database(settings.inbox_url)
+        apart = settings.inbox_url != settings.database_url
+        self.inbox = Database(settings.inbox_url) if apart else self.database
         try:
             migrate(self.database)
-            self.log = SqlLog(self.inbox, settings.partitions, lambda: positions(self.database))
+            self.log = log_of(settings, self.database, self.inbox)
             self.log.create()
         except DatabaseError as error:
             raise ConfigurationError(

@@ -33,6 +33,9 @@ def _library() -> ctypes.CDLL:
         ("rd_kafka_mock_broker_set_up", whole, [pointer, ctypes.c_int32]),
         ("rd_kafka_mock_push_request_errors_array", None, [pointer, ctypes.c_int16, ctypes.c_size_t, pointer]),
         ("rd_kafka_mock_topic_set_error", None, [pointer, text, whole]),
+        ("rd_kafka_mock_set_controller_id", whole, [pointer, ctypes.c_int32]),
+        ("rd_kafka_mock_topic_delete", whole, [pointer, text]),
+        ("rd_kafka_mock_partition_delete_records", whole, [pointer, text, ctypes.c_int32, ctypes.c_int64]),
     ):
         function = getattr(library, name)
         function.restype, function.argtypes = result, takes
@@ -52,10 +55,18 @@ class MockKafka:
         self._cluster = self._library.rd_kafka_mock_cluster_new(self._handle, 1)
         assert self._cluster
         self._library.rd_kafka_mock_group_initial_rebalance_delay_ms(self._cluster, 0)
+        assert self._library.rd_kafka_mock_set_controller_id(self._cluster, 1) == 0  # who tells a topic's id
         self.bootstrap = self._library.rd_kafka_mock_cluster_bootstraps(self._cluster).decode()
 
     def topic(self, name: str, partitions: int = 2) -> None:
         assert self._library.rd_kafka_mock_topic_create(self._cluster, name.encode(), partitions, 1) == 0
+
+    def delete(self, name: str) -> None:
+        assert self._library.rd_kafka_mock_topic_delete(self._cluster, name.encode()) == 0
+
+    def expire(self, topic: str, part: int, before: int) -> None:
+        """Let what lies below an offset pass the topic's retention."""
+        assert self._library.rd_kafka_mock_partition_delete_records(self._cluster, topic.encode(), part, before) == 0
 
     def down(self) -> None:
         self._library.rd_kafka_mock_broker_set_down(self._cluster, 1)

@@ -1,6 +1,7 @@
 """The process settings: what one `storecue` process reads from its environment, before any storecue.yaml."""
 
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,6 +11,8 @@ from urllib.parse import urlsplit
 from environs import Env, EnvError
 
 from connector.errors import ConfigurationError
+from connector.inbox.kafka.client import MECHANISMS, SECURITY
+from connector.inbox.kafka.cluster import Cluster
 from connector.storage.database import sqlite_url
 
 LOG_LEVELS = ("debug", "info", "warning", "error")
@@ -21,6 +24,8 @@ _RANGES = {
     "max_body": ("STORECUE_MAX_BODY", 1024, 100 * 1024 * 1024),
     "retention_days": ("STORECUE_RETENTION_DAYS", 1, 3650),
 }
+_TOPIC = re.compile(r"[A-Za-z0-9._-]{1,249}")
+_SMALLEST_RECORD, _LARGEST_RECORD = 100_000, 100 * 1024 * 1024
 _CHOICES = {
     "log_level": ("STORECUE_LOG_LEVEL", LOG_LEVELS),
     "log_format": ("STORECUE_LOG_FORMAT", LOG_FORMATS),
@@ -32,7 +37,7 @@ class Settings:
     """Where this process keeps its data, where it listens, and its keys. `repr` shows no secret.
 
     `secret_keys` are Fernet keys, newest first, empty when they are to be read from `secret_key_file`.
-    `max_body` in bytes; `retention_days` is how long raw deliveries are kept.
+    `max_body` in bytes; `retention_days` is how long raw deliveries are kept. `kafka`: where the log is, or None.
     """
 
     data_dir: Path
@@ -49,6 +54,7 @@ class Settings:
     partitions: int
     max_body: int
     retention_days: int
+    kafka: Cluster | None = None
 
     def __post_init__(self) -> None:
         for name, (variable, low, high) in _RANGES.items():
@@ -78,11 +84,14 @@ class Settings:
             host = given.pop("host", env.str("STORECUE_HOST", "127.0.0.1"))
             port = given.pop("port", env.int("STORECUE_PORT", 8080))
             key_file = env.str("STORECUE_SECRET_KEY_FILE", "") or data_dir / "secret.key"
+            kafka = _cluster(env)
+            # On SQLite the log is a file of its own; on a server it lives in the same database. What Kafka cannot do,
+            # the state's database does in the effects' transaction.
+            apart = kafka is None and database_url.startswith("sqlite")
             values: dict[str, Any] = {
                 "data_dir": data_dir,
                 "database_url": database_url,
-                # On SQLite the log is a file of its own; on a server it lives in the same database.
-                "inbox_url": sqlite_url(data_dir / "inbox.db") if database_url.startswith("sqlite") else database_url,
+                "inbox_url": sqlite_url(data_dir / "inbox.db") if apart else database_url,
                 "host": host,
                 "port": port,
                 "public_url": env.str("STORECUE_PUBLIC_URL", f"http://{_bracketed(host)}:{port}").rstrip("/"),
@@ -94,10 +103,50 @@ class Settings:
                 "partitions": env.int("STORECUE_PARTITIONS", 16),
                 "max_body": env.int("STORECUE_MAX_BODY", 5 * 1024 * 1024),
                 "retention_days": env.int("STORECUE_RETENTION_DAYS", 7),
+                "kafka": kafka,
             }
         except EnvError as error:
             raise ConfigurationError(f"{error}") from None
         return cls(**{**values, **given})
+
+
+def _cluster(env: Env) -> Cluster | None:
+    """The Kafka of the log; None when KAFKA_BOOTSTRAP names none."""
+    if not (bootstrap := env.str("KAFKA_BOOTSTRAP", "")):
+        return None
+    told: dict[str, Any] = {
+        "topic": env.str("KAFKA_TOPIC", ""),
+        "group": env.str("KAFKA_GROUP", ""),
+        "security": env.str("KAFKA_SECURITY", "").lower(),
+        "mechanism": env.str("KAFKA_MECHANISM", "").upper(),
+        "username": env.str("KAFKA_USERNAME", ""),
+        "password": env.str("KAFKA_PASSWORD", ""),
+        "ca_file": env.str("KAFKA_CA_FILE", ""),
+        "certificate_file": env.str("KAFKA_CERTIFICATE_FILE", ""),
+        "key_file": env.str("KAFKA_KEY_FILE", ""),
+        "key_password": env.str("KAFKA_KEY_PASSWORD", ""),
+        "record_limit": env.int("KAFKA_RECORD_LIMIT", 0),
+    }
+    cluster = Cluster(bootstrap, **{name: value for name, value in told.items() if value})
+    for name, value, choices in (
+        ("SECURITY", cluster.security, tuple(SECURITY)),
+        ("MECHANISM", cluster.mechanism, MECHANISMS),
+    ):
+        if value not in choices:
+            raise ConfigurationError(f"KAFKA_{name} is {value!r}; use one of {', '.join(choices)}")
+    if not _TOPIC.fullmatch(cluster.topic):
+        raise ConfigurationError(f"KAFKA_TOPIC is {cluster.topic!r}; it may have letters, digits, dots, _ and -")
+    if not _SMALLEST_RECORD <= cluster.record_limit <= _LARGEST_RECORD:
+        raise ConfigurationError(
+            f"KAFKA_RECORD_LIMIT is {cluster.record_limit}; it must be from {_SMALLEST_RECORD} to {_LARGEST_RECORD}"
+        )
+    by_login = cluster.security.startswith("sasl")
+    if by_login != bool(cluster.username and cluster.password):
+        raise ConfigurationError(
+            f"KAFKA_SECURITY is {cluster.security}: "
+            + ("give KAFKA_USERNAME and KAFKA_PASSWORD" if by_login else "for a login it must be sasl_ssl")
+        )
+    return cluster
 
 
 def split_keys(text: str) -> tuple[str, ...]:

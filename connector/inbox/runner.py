@@ -37,6 +37,7 @@ def run_once(database: Database, log: EventLog, handle: Handle, *, limit: int = 
                 return 0
             _advance(tx, part, expect=pos, to=records[-1].pos + 1)
             handle(tx, records)
+            log.archive(tx, part, records)
     except BaseException:
         log.rewind(part, records[0].pos if records else 0)
         raise

@@ -8,10 +8,13 @@ from hashlib import blake2b
 from typing import Any
 
 import zstandard
-from sqlalchemy import Connection, bindparam, func, insert, select, update
+from sqlalchemy import Connection, bindparam, func, insert, select, tuple_, update
+from sqlalchemy.exc import SQLAlchemyError
 
+from connector.clock import Millis
 from connector.errors import NotDurable
-from connector.ports import New, Rec, Settled
+from connector.inbox.waiting import Waiting
+from connector.ports import New, Partition, Rec, Settled, Standing
 from connector.storage.database import Database
 from connector.storage.tables import delivery, inbox_metadata, log_head
 
@@ -71,25 +74,11 @@ def unpack(packed: bytes) -> bytes:
     return body
 
 
-class _Waiting:
-    """A thread that waits, and the word that comes back."""
-
-    __slots__ = ("error", "settled")
-
-    def __init__(self) -> None:
-        self.error: NotDurable | None = None
-        self.settled = threading.Lock()
-        self.settled.acquire()
-
-    def settle(self, error: NotDurable | None) -> None:
-        self.error = error
-        self.settled.release()
-
-
 class SqlLog:
     """An EventLog in two tables. `positions` gives where processing stands; it is asked once, then we follow on."""
 
     def __init__(self, database: Database, partitions: int, positions: Callable[[], Mapping[int, int]]) -> None:
+        self.name = "database"
         self.database = database
         self.partitions = partitions
         self._positions = positions
@@ -122,12 +111,9 @@ class SqlLog:
     def append(self, items: Sequence[New], timeout: float = 3.0) -> None:
         """Durable on return (SQLite: WAL with synchronous=FULL). Raises NotDurable after `timeout` seconds or when the
         disk refuses; the deliveries may then still have been kept, and a repeat of them is harmless."""
-        waiting = _Waiting()
+        waiting = Waiting()
         self.submit(items, waiting.settle)
-        if not waiting.settled.acquire(timeout=timeout):
-            raise NotDurable("the log did not confirm the delivery in time")
-        if waiting.error is not None:
-            raise waiting.error
+        waiting.wait(timeout)
 
     def submit(self, items: Sequence[New], settled: Settled) -> None:
         """Hands the items to the writer thread, which calls `settled`: with None once they are durable, else with what
@@ -259,6 +245,33 @@ class SqlLog:
 
     def done(self, part: int, pos: int) -> None:
         """Nothing to do: SQL retention works by age, and lag is read from the two tables."""
+
+    def archive(self, tx: Connection, part: int, records: Sequence[Rec]) -> None:
+        """Nothing to do: the log itself is the archive."""
+
+    # --- how it stands -----------------------------------------------------------------------------------------------
+
+    def standing(self) -> Standing:
+        done = self._positions()
+        with self.database.read() as connection:
+            heads = connection.execute(_HEADS.order_by(log_head.c.part))
+            parts = [Partition(part, head, done.get(part, 0)) for part, head in heads]
+            firsts = [(part.part, part.position) for part in parts if part.lag]
+            oldest = select(func.min(delivery.c.received_at)).where(tuple_(delivery.c.part, delivery.c.pos).in_(firsts))
+            return Standing(parts, connection.execute(oldest).scalar() if firsts else None)
+
+    def check(self) -> None:
+        """A real write that adds nothing, because a full disk lets a transaction begin."""
+        try:
+            with self.database.tx() as tx:
+                if tx.execute(update(log_head).values(head=log_head.c.head)).rowcount == 0:
+                    raise NotDurable("the log has no partitions")
+        except SQLAlchemyError as error:
+            raise NotDurable("the log cannot be written") from error
+
+    def prune(self, before: Millis) -> int:
+        """Nothing to do: there is nothing but the deliveries."""
+        return 0
 
     def _behind(self) -> list[int]:
         known = self._next or {}

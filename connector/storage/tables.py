@@ -45,6 +45,24 @@ log_position = Table(
     Column("pos", BigInteger, nullable=False),  # the next position to work on, compare-and-swapped with the effects
 )
 
+log_topic = Table(
+    "log_topic",
+    metadata,
+    # Topics that are or were the log, and where the numbers of their partitions begin: each has numbers of its own.
+    Column("id", Text, primary_key=True),  # cluster/name/id of the topic
+    Column("first", Integer, nullable=False, unique=True),
+)
+
+claim = Table(
+    "claim",
+    metadata,
+    # Bodies too large for a record of the log, from before they are appended until they are worked off.
+    Column("id", Text, primary_key=True),
+    Column("at", BigInteger, nullable=False),
+    Column("body", LargeBinary, nullable=False),  # zstd
+    Index("claim_at", "at"),
+)
+
 seen = Table(
     "seen",
     metadata,

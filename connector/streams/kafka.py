@@ -1,7 +1,6 @@
 """Kafka, by confluent-kafka: read in a consumer group, its position committed after the log has the records; written
 with acks=all by an idempotent producer."""
 
-import logging
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -11,7 +10,8 @@ import structlog
 
 from adapters.destination import Option
 from connector.clock import Millis
-from connector.errors import ConfigurationError, StreamUnavailable
+from connector.errors import StreamUnavailable
+from connector.inbox.kafka.client import SECURITY, WORDS, library, logger, said
 from connector.storage.database import Database
 from connector.streams.port import Account, Lag, Poison, Record, Row, Takes, Written
 
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger("streams")
 
-_SECURITY = {"plaintext": "PLAINTEXT", "ssl": "SSL", "sasl_plaintext": "SASL_PLAINTEXT", "sasl_ssl": "SASL_SSL"}
 _ANSWER = 5.0  # seconds for a broker's answer, where somebody waits for it
 _STOPPING = 2.0  # seconds for what is under way when we stop
 _SESSION = 10.0  # seconds until a member that has gone without a word is replaced
@@ -29,21 +28,6 @@ _DEAD = ".dlq"
 _HEADERS: "dict[str, str | bytes | None]" = {"content-type": "application/cloudevents+json"}
 _LONGEST_HEADER = 1000
 
-# What the library calls it -> who must act, in words. Others are named as they are.
-_WORDS = {
-    "_ALL_BROKERS_DOWN": "no broker answers: see that it runs and that this machine reaches it",
-    "_TRANSPORT": "no broker answers: see that it runs and that this machine reaches it",
-    "_RESOLVE": "the name of a broker cannot be resolved: see the credential bootstrap",
-    "_TIMED_OUT": "the broker does not answer in time: see that it runs and that this machine reaches it",
-    "_MSG_TIMED_OUT": "the broker does not answer in time: see that it runs and that this machine reaches it",
-    "_AUTHENTICATION": "the broker refuses the login: see the credentials username and password, and security",
-    "_SSL": "no TLS with the broker: see the options security and ca_file",
-    "_UNKNOWN_TOPIC": "there is no such topic: make it, or correct its name",
-    "_UNKNOWN_PARTITION": "there is no such topic: make it, or correct its name",
-    "UNKNOWN_TOPIC_OR_PART": "there is no such topic: make it, or correct its name",
-    "TOPIC_AUTHORIZATION_FAILED": "this user may not use the topic: give it the right to",
-    "GROUP_AUTHORIZATION_FAILED": "this user may not use the group: give it the right to",
-}
 _REASONS = {
     "_AUTHENTICATION": "unauthorized",
     "TOPIC_AUTHORIZATION_FAILED": "unauthorized",
@@ -64,7 +48,7 @@ class Kafka:
         options={
             "group": Option(r"\S{1,200}", "storecue"),
             "start": Option("earliest|latest", "earliest"),
-            "security": Option("|".join(_SECURITY), "sasl_ssl"),
+            "security": Option("|".join(SECURITY), "sasl_ssl"),
             "mechanism": Option(r"PLAIN|SCRAM-SHA-256|SCRAM-SHA-512", "SCRAM-SHA-512"),
             "ca_file": Option(r"/.+", "/etc/ssl/broker-ca.pem"),
             "certificate_file": Option(r"/.+", "/etc/storecue/client.pem"),
@@ -82,7 +66,7 @@ class Kafka:
         try:
             topic = self._account.config.topic
             found = producer.list_topics(topic, timeout=wait).topics[topic]
-        except _kafka().KafkaException as error:
+        except library().KafkaException as error:
             raise _unavailable(error.args[0]) from None
         if found.error is not None:
             raise _unavailable(found.error)
@@ -106,7 +90,7 @@ class _Trouble:
         """One broker of several that hangs up is no trouble; the cause of an outage is told before the outage."""
         if error.name() == "_ALL_BROKERS_DOWN":
             self._down = True
-        elif error.name() in _WORDS and error.name() != "_TRANSPORT":
+        elif error.name() in WORDS and error.name() != "_TRANSPORT":
             self._cause = error
 
     def clear(self) -> None:
@@ -118,7 +102,7 @@ class _Trouble:
             return
         try:
             found = client.list_topics(topic, timeout=1.0).topics[topic]
-        except _kafka().KafkaException as error:
+        except library().KafkaException as error:
             raise _unavailable(self._cause or error.args[0]) from None
         if found.error is not None:
             raise _unavailable(found.error)
@@ -136,7 +120,7 @@ class KafkaReading:
         self._ours: set[int] = set()
         self._resting = False
         options = account.config.options
-        self._consumer: Consumer = _kafka().Consumer(
+        self._consumer: Consumer = library().Consumer(
             {
                 **self._settings,
                 "group.id": options.get("group", "storecue"),
@@ -147,7 +131,7 @@ class KafkaReading:
                 "enable.auto.offset.store": False,
                 "error_cb": self._trouble.note,
             },
-            logger=_logger(),
+            logger=logger(),
         )
         self._consumer.subscribe([self._topic], on_assign=self._given, on_revoke=self._taken, on_lost=self._taken)
 
@@ -213,7 +197,7 @@ class KafkaReading:
                     ],
                     on_delivery=heard,
                 )
-            except (_kafka().KafkaException, BufferError):
+            except (library().KafkaException, BufferError):
                 left.remove(one)
                 failed.append(one)
         self._burying.flush(_ANSWER + 1)
@@ -226,12 +210,12 @@ class KafkaReading:
         for record in records:
             if self.is_ours(record):
                 heads[int(record.shard)] = int(record.place.split("/")[2]) + 1
-        parts = [_kafka().TopicPartition(self._topic, part, offset) for part, offset in heads.items()]
+        parts = [library().TopicPartition(self._topic, part, offset) for part, offset in heads.items()]
         if not parts:
             return
         try:
             self._consumer.commit(offsets=parts, asynchronous=False)
-        except _kafka().KafkaException as error:
+        except library().KafkaException as error:
             log.warning("stream.commit_failed", topic=self._topic, reason=error.args[0].name())
 
     def lag(self) -> Lag:
@@ -243,7 +227,7 @@ class KafkaReading:
                 if high < 0:
                     continue
                 behind += max(0, high - (part.offset if part.offset >= 0 else max(low, 0)))
-        except _kafka().KafkaException:
+        except library().KafkaException:
             return Lag()
         return Lag(records=behind)
 
@@ -302,7 +286,7 @@ class KafkaWriting:
                     producer.poll(0.1)
                     if time.monotonic() > patience:
                         self._trouble.look(producer, self._topic)
-                except _kafka().KafkaException as error:
+                except library().KafkaException as error:
                     told[row.id] = error.args[0]
                     break
             producer.poll(0)
@@ -316,7 +300,7 @@ class KafkaWriting:
             if len(told) > known:
                 patience, known = time.monotonic() + _ANSWER, len(told)
             elif time.monotonic() > patience:
-                self._trouble.note(_kafka().KafkaError(_kafka().KafkaError._TIMED_OUT))
+                self._trouble.note(library().KafkaError(library().KafkaError._TIMED_OUT))
                 self._trouble.look(producer, self._topic)
                 patience = time.monotonic() + _ANSWER
 
@@ -345,7 +329,7 @@ def _sorted(rows: Sequence[Row], told: "dict[int, KafkaError | None]") -> "tuple
         if error is None:
             done.append(row.id)
         elif error.name() in _TOO_LARGE:
-            refused.append((row, _said(error)))
+            refused.append((row, said(error)))
         else:
             first = first or error
             again.add(row.key)
@@ -362,12 +346,8 @@ def _heard_row(row: int, told: "dict[int, KafkaError | None]", error: "KafkaErro
     told[row] = error
 
 
-def _said(error: "KafkaError") -> str:
-    return _WORDS.get(error.name(), f"the broker says {error.name()}: {error.str()}")
-
-
 def _unavailable(error: "KafkaError") -> StreamUnavailable:
-    return StreamUnavailable(_said(error), reason=_REASONS.get(error.name(), "unreachable"))
+    return StreamUnavailable(said(error), reason=_REASONS.get(error.name(), "unreachable"))
 
 
 def _record(message: "Message") -> Record:
@@ -395,7 +375,7 @@ def _text(value: bytes | str) -> str:
 
 
 def _producer(settings: dict[str, Any], trouble: _Trouble) -> "Producer":
-    producer: Producer = _kafka().Producer(
+    producer: Producer = library().Producer(
         {
             **settings,
             "acks": "all",
@@ -404,7 +384,7 @@ def _producer(settings: dict[str, Any], trouble: _Trouble) -> "Producer":
             "compression.type": "zstd",
             "error_cb": trouble.note,
         },
-        logger=_logger(),
+        logger=logger(),
     )
     return producer
 
@@ -412,7 +392,7 @@ def _producer(settings: dict[str, Any], trouble: _Trouble) -> "Producer":
 def _settings(account: Account) -> dict[str, Any]:
     options, credentials = account.config.options, account.credentials
     named = {
-        "security.protocol": _SECURITY[options.get("security", "plaintext")],
+        "security.protocol": SECURITY[options.get("security", "plaintext")],
         "sasl.mechanism": options.get("mechanism"),
         "sasl.username": credentials.get("username"),
         "sasl.password": credentials.get("password"),
@@ -423,21 +403,3 @@ def _settings(account: Account) -> dict[str, Any]:
     }
     given = {name: value for name, value in named.items() if value is not None}
     return {"bootstrap.servers": credentials["bootstrap"], "client.id": "storecue", **given}
-
-
-def _logger() -> logging.Logger:
-    """The library repeats each failed connection: that is for those who look for it. What matters is told by `step`."""
-    logger = logging.getLogger("librdkafka")
-    logger.setLevel(logging.CRITICAL)
-    return logger
-
-
-def _kafka() -> Any:
-    """The library, which only those who have a Kafka install."""
-    try:
-        import confluent_kafka
-    except ImportError:
-        raise ConfigurationError(
-            "confluent-kafka is not installed: run `pip install 'storecue[kafka]'`", reason="missing_extra"
-        ) from None
-    return confluent_kafka

@@ -75,3 +75,45 @@ def test_a_wrong_value_names_its_variable(environ, message):
     with pytest.raises(ConfigurationError) as caught:
         Settings.from_environment(environ)
     assert message in str(caught.value)
+
+
+def test_kafka_from_the_environment_without_its_secrets_in_sight():
+    settings = Settings.from_environment(
+        {
+            "KAFKA_BOOTSTRAP": "b-1.example:9096,b-2.example:9096",
+            "KAFKA_TOPIC": "shop.deliveries",
+            "KAFKA_SECURITY": "SASL_SSL",
+            "KAFKA_USERNAME": "storecue",
+            "KAFKA_PASSWORD": "canary-password",
+            "KAFKA_KEY_PASSWORD": "canary-key",
+            "KAFKA_RECORD_LIMIT": "8000000",
+        }
+    )
+    assert settings.kafka is not None
+    assert (settings.kafka.topic, settings.kafka.group, settings.kafka.record_limit) == (
+        "shop.deliveries",
+        "storecue",
+        8_000_000,
+    )
+    told = settings.kafka.client()
+    assert told["security.protocol"] == "SASL_SSL" and told["sasl.mechanism"] == "SCRAM-SHA-512"
+    assert told["sasl.password"] == "canary-password"
+    assert "ssl.ca.location" not in told
+    assert "canary" not in repr(settings)
+    assert settings.inbox_url == settings.database_url, "what Kafka cannot do is done in the effects' transaction"
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"KAFKA_SECURITY": "tls"}, "KAFKA_SECURITY is 'tls'; use one of plaintext, ssl, sasl_plaintext, sasl_ssl"),
+        ({"KAFKA_MECHANISM": "GSSAPI"}, "KAFKA_MECHANISM is 'GSSAPI'"),
+        ({"KAFKA_TOPIC": "a b"}, "KAFKA_TOPIC is 'a b'"),
+        ({"KAFKA_RECORD_LIMIT": "12"}, "KAFKA_RECORD_LIMIT is 12; it must be from"),
+        ({"KAFKA_SECURITY": "sasl_ssl", "KAFKA_USERNAME": "u"}, "give KAFKA_USERNAME and KAFKA_PASSWORD"),
+        ({"KAFKA_USERNAME": "u", "KAFKA_PASSWORD": "p"}, "for a login it must be sasl_ssl"),
+    ],
+)
+def test_a_kafka_that_cannot_be_is_refused(given, said):
+    with pytest.raises(ConfigurationError, match=said):
+        Settings.from_environment({"KAFKA_BOOTSTRAP": "b:9092", **given})

@@ -9,6 +9,7 @@ from connector.config.kinds import known_kinds
 from connector.config.schema import configuration_from
 from connector.config.settings import Settings
 from connector.config.yaml_file import parse
+from connector.inbox.kafka.cluster import Cluster
 from connector.streams import BROKERS
 
 PAGE = (Path(__file__).parents[3] / "docs" / "configuration.md").read_text(encoding="utf-8")
@@ -54,8 +55,11 @@ def test_every_variable_is_in_the_table_with_its_default():
     source = Path(settings.__file__).read_text(encoding="utf-8")
     table = PAGE.partition("## Environment")[2]
     assert set(re.findall(r'env\.\w+\("([A-Z_]+)"', source)) == set(
-        re.findall(r"`((?:STORECUE|DATABASE)_[A-Z_]+)`", table)
+        re.findall(r"`((?:STORECUE|DATABASE|KAFKA)_[A-Z_]+)`", table)
     )
     defaults = Settings.from_environment({})
     for name in ("port", "log_level", "log_format", "partitions", "max_body", "retention_days"):
         assert f"`{getattr(defaults, name)}`" in table, name
+    cluster = Cluster("")
+    for name in ("topic", "group", "security", "mechanism", "record_limit"):
+        assert f"| `{getattr(cluster, name)}` |" in table, name

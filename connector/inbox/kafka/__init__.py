@@ -1,0 +1,1 @@
+"""The log in a topic of Kafka, or of anything that speaks its protocol."""
