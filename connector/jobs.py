@@ -12,13 +12,13 @@ from dataclasses import asdict
 import orjson
 import structlog
 from sqlalchemy import Connection, delete, func, select, update
-from sqlalchemy.dialects.sqlite import insert as upsert
 
 from connector.clock import Millis
 from connector.domain import Configuration, DestinationConfig
 from connector.pipeline import Pipeline
 from connector.segments import refill
 from connector.storage.database import Database
+from connector.storage.phrases import upsert
 from connector.storage.tables import meta, profile
 from connector.storage.tables import refill as refill_table
 from connector.sync import store as sync_store

@@ -90,6 +90,9 @@ class EventLog(Protocol):
     def rewind(self, part: int, pos: int) -> None:
         """Forget buffers; the next batch of `part` starts at `pos`."""
 
+    def leave(self, part: int, pos: int) -> None:
+        """Another worker is at work on `part`: go on with others, and come back to `pos` a little later."""
+
     def done(self, part: int, pos: int) -> None:
         """Everything below `pos` is settled: the lag metric and retention may use it."""
 

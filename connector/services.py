@@ -63,8 +63,9 @@ class Services:
             ) from error
         self._in_use = share(settings.data_dir)
         self.database = Database(settings.database_url)
-        apart = settings.inbox_url != settings.database_url
-        self.inbox = Database(settings.inbox_url) if apart else self.database
+        # A SQLite file has one writer, whatever it is for; a server has one for each, who do not wait for each other.
+        same = settings.inbox_url == settings.database_url and self.database.dialect == "sqlite"
+        self.inbox = self.database if same else Database(settings.inbox_url, one_writer=False)
         try:
             migrate(self.database)
             self.log = log_of(settings, self.database, self.inbox)

@@ -6,10 +6,12 @@ import hashlib
 import hmac
 import itertools
 import json
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 from sqlalchemy import select
 
@@ -24,6 +26,7 @@ from connector.web.webhooks import Answer, Receiver
 from connector.worker import Worker
 from tests import databases
 from tests.chaos.figures import pytest_terminal_summary as pytest_terminal_summary  # hears of the tests of every folder
+from tests.postgres import create_database, server
 
 SECRET = "hush"
 NOON = 1_795_000_000_000
@@ -59,6 +62,28 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     databases.as_in_production = item.get_closest_marker("durable") is not None or "chaos" in item.path.parts
 
 
+ON_POSTGRES = os.environ.get("STORECUE_TEST_DATABASE") == "postgresql"
+"""Whether the tests of the whole line run on PostgreSQL instead of SQLite."""
+
+_databases: dict[Path, str] = {}
+_JSON_EXTRACT = """
+CREATE FUNCTION json_extract(x text, path text) RETURNS jsonb LANGUAGE sql AS
+$$ SELECT nullif(jsonb_path_query_first(x::jsonb, path::jsonpath), 'null') $$
+"""
+"""For what tests ask in SQLite's words."""
+
+
+def database_of(folder: Path) -> dict[str, str]:
+    """The environment of a StoreCue in this folder: the same database whenever it is started again there."""
+    if not ON_POSTGRES:
+        return {}
+    if folder not in _databases:
+        _databases[folder] = create_database(server())
+        with psycopg.connect(_databases[folder], autocommit=True) as connection:
+            connection.execute(_JSON_EXTRACT)
+    return {"DATABASE_URL": _databases[folder]}
+
+
 class NoMetrics:
     """Counts what the receiver reports."""
 
@@ -78,7 +103,8 @@ class Shop:
 
     def __init__(self, folder: Path, config: str = CONFIG) -> None:
         self.time = NOON
-        self.services = Services(Settings.from_environment(environ={}, data_dir=folder))
+        os.environ.update(database_of(folder))  # commands find it there
+        self.services = Services(Settings.from_environment(database_of(folder), data_dir=folder))
         self.metrics = NoMetrics()
         self.receiver = Receiver(self.services, self.metrics, lambda: self.time)  # type: ignore[arg-type]
         self._ids = itertools.count(1)
@@ -134,11 +160,25 @@ class Shop:
 
     def rows(self, query: str) -> list[tuple[Any, ...]]:
         with self.services.database.read() as connection:
+            query = query.replace("%", "%%") if ON_POSTGRES else query
             return [tuple(row) for row in connection.exec_driver_sql(query)]
 
     def close(self) -> None:
         self.worker.close()
         self.services.close()
+        os.environ.pop("DATABASE_URL", None)
+
+
+@pytest.fixture(scope="session")
+def postgres() -> str:
+    """The URL of a PostgreSQL server's maintenance database, the same for all tests of this process."""
+    return server()
+
+
+@pytest.fixture(scope="session")
+def new_postgres(postgres: str) -> Callable[[], str]:
+    """Makes a new, empty database and returns its URL."""
+    return lambda: create_database(postgres)
 
 
 @functools.cache

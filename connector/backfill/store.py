@@ -4,9 +4,9 @@ from collections.abc import Collection, Sequence
 from typing import Any
 
 from sqlalchemy import Connection, delete, func, insert, select, update
-from sqlalchemy.dialects.sqlite import insert as upsert
 
 from connector.clock import Millis
+from connector.storage.phrases import upsert
 from connector.storage.tables import backfill, entity, log_head, log_position, reconciliation, shop_order
 
 Row = dict[str, Any]

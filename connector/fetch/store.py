@@ -4,9 +4,9 @@ from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, and_, case, delete, func, select, update
-from sqlalchemy.dialects.sqlite import insert as upsert
 
 from connector.clock import Millis
+from connector.storage.phrases import greatest, least, upsert
 from connector.storage.tables import fetch, source_access, source_poll
 
 Row = dict[str, Any]
@@ -45,8 +45,8 @@ def want(tx: Connection, wanted: Iterable[Wanted], now: Millis) -> None:
             index_elements=["source", "kind", "id"],
             set_={
                 "asked": fetch.c.asked + 1,
-                "asked_at": func.max(fetch.c.asked_at, new.excluded.asked_at),
-                "quiet": func.min(fetch.c.quiet, new.excluded.quiet),
+                "asked_at": greatest(fetch.c.asked_at, new.excluded.asked_at),
+                "quiet": least(fetch.c.quiet, new.excluded.quiet),
             },
         ),
         list(rows.values()),

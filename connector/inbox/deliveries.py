@@ -5,12 +5,12 @@ from collections.abc import Iterable, Sequence
 
 import orjson
 from sqlalchemy import Connection, bindparam, delete, insert, select, tuple_
-from sqlalchemy.dialects.sqlite import insert as upsert
 
 from connector.clock import Millis
 from connector.domain import Delivery
 from connector.errors import ConnectorError
 from connector.ports import New, Rec
+from connector.storage.phrases import upsert
 from connector.storage.tables import dead_letter, seen
 
 REPLAY = "storecue-replay"

@@ -3,11 +3,11 @@
 from collections.abc import Callable, Sequence
 
 from sqlalchemy import Connection, select, update
-from sqlalchemy.dialects.sqlite import insert
 
 from connector.errors import Fenced
 from connector.ports import EventLog, Rec
 from connector.storage.database import Database
+from connector.storage.phrases import upsert
 from connector.storage.tables import log_position
 
 Handle = Callable[[Connection, Sequence[Rec]], None]
@@ -31,6 +31,9 @@ def run_once(database: Database, log: EventLog, handle: Handle, *, limit: int = 
     try:
         with database.tx() as tx:
             pos = _position(tx, part)
+            if pos is None:
+                log.leave(part, records[0].pos)
+                return 0
             records = [record for record in records if record.pos >= pos]
             if not records:
                 log.rewind(part, pos)
@@ -45,13 +48,16 @@ def run_once(database: Database, log: EventLog, handle: Handle, *, limit: int = 
     return len(records)
 
 
-def _position(tx: Connection, part: int) -> int:
-    return tx.execute(select(log_position.c.pos).where(log_position.c.part == part)).scalar() or 0
+def _position(tx: Connection, part: int) -> int | None:
+    """The next position of a partition, which is ours until the transaction ends; None when another worker has it."""
+    there = select(log_position.c.pos).where(log_position.c.part == part).with_for_update(skip_locked=True)
+    if (pos := tx.execute(there).scalar()) is None:
+        tx.execute(upsert(log_position).values(part=part, pos=0).on_conflict_do_nothing())
+        pos = tx.execute(there).scalar()
+    return pos
 
 
 def _advance(tx: Connection, part: int, *, expect: int, to: int) -> None:
-    if expect == 0:
-        tx.execute(insert(log_position).values(part=part, pos=0).on_conflict_do_nothing())
     moved = tx.execute(
         update(log_position).where(log_position.c.part == part, log_position.c.pos == expect).values(pos=to)
     )

@@ -1,4 +1,4 @@
-"""The log in SQL: SQLite today; on PostgreSQL one lock hint differs. Positions are gapless and in commit order."""
+"""The log in SQL, on SQLite or PostgreSQL. Positions are gapless and in commit order."""
 
 import queue
 import threading
@@ -37,6 +37,9 @@ _INSERT = (
     "INSERT INTO delivery (part, pos, key, source, delivery_id, topic, received_at, headers, body)"
     " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
 )
+# PostgreSQL lets many write: a row lock keeps a head true until commit. Always in one order, or two would wait for each
+# other. (A sequence gives no order of commits: whoever reads past a slow one would pass over it for ever.)
+_NOW_HELD = "SELECT part, head FROM log_head WHERE part = ANY(%s) ORDER BY part FOR UPDATE"
 _HEADS = select(log_head.c.part, log_head.c.head)
 _BATCH = (
     select(*_COLUMNS)
@@ -48,6 +51,8 @@ _GROUP = 500  # deliveries in one commit: beyond it the fsync is no longer what 
 _CROWD = 3  # senders in one commit from which the next one is waited for
 _LINGER = 0.001
 _LOOK_EVERY = 0.004  # seconds between looks for another process's commit; a look costs about 5 us
+_ASK_EVERY = 0.01  # the same on a server, where a look is a question: about 0.3 ms
+_LEFT_FOR = 0.05  # seconds until a partition at which another worker is at work is tried again
 
 _Submitted = tuple[Sequence[New], Settled]
 
@@ -85,12 +90,14 @@ class SqlLog:
         self._next: dict[int, int] | None = None
         self._turn = 0
         self._heads: dict[int, int] = {}
+        self._left: dict[int, float] = {}  # partition -> when to come back (monotonic)
         # PRAGMA data_version counts the commits of others as one connection sees them: it needs one of its own.
         self._watch: Connection | None = None
         self._version = -1
         self._queue: queue.SimpleQueue[_Submitted | None] = queue.SimpleQueue()
         self._writer: threading.Thread | None = None
         self._writing: Connection | None = None
+        self._server = database.dialect != "sqlite"
         self._starting = threading.Lock()
 
     def create(self) -> None:
@@ -98,6 +105,8 @@ class SqlLog:
         was lost or restored from an older copy goes on past what was worked on, where nothing is passed over."""
         self.database.create(inbox_metadata)
         with self.database.tx() as tx:
+            if self._server:
+                tx.exec_driver_sql("LOCK TABLE log_head IN SHARE ROW EXCLUSIVE MODE")
             made = tx.execute(select(func.count()).select_from(log_head)).scalar_one()
             if made:
                 self.partitions = made
@@ -164,38 +173,62 @@ class SqlLog:
             self._writing = None
 
     def _write(self, group: list[_Submitted]) -> None:
+        items = [item for given, _ in group for item in given]
         failed: NotDurable | None = None
         try:
-            self._keep([item for items, _ in group for item in items])
+            self._keep_in_time(items)
         except Exception as error:  # the senders must hear of it, and the writer must live on
             failed = NotDurable("the log could not be written")
             failed.__cause__ = error
-            if self._writing is not None:
-                self._writing.invalidate()
-                self._writing.close()
-                self._writing = None
         for _, settled in group:
             settled(failed)
+
+    def _keep_in_time(self, items: list[New]) -> None:
+        try:
+            self._keep(items)
+        except BaseException:
+            gone = self._server and self._writing is not None and self._is_gone(self._writing)
+            self._disconnect()
+            if not gone:
+                raise
+            # The server was started anew since the last write. If that was just as this one was committed, it is kept
+            # twice, which is harmless.
+            self._keep(items)
+
+    @staticmethod
+    def _is_gone(connection: Connection) -> bool:
+        return connection.invalidated or bool(getattr(connection.connection.dbapi_connection, "closed", True))
+
+    def _disconnect(self) -> None:
+        if self._writing is not None:
+            self._writing.invalidate()
+            self._writing.close()
+            self._writing = None
 
     def _keep(self, items: list[New]) -> None:
         """One commit."""
         packed = [pack(item.body) for item in items]
+        parts = [self._part(item.key) for item in items]
         if self._writing is None:
             self._writing = self.database.engine.connect()
         with self.database.tx(self._writing) as tx:
-            # The write transaction holds every other writer off, so that a head read in it stays true until commit:
-            # positions are gapless and in commit order. (PostgreSQL: the same read FOR UPDATE.)
+            # On SQLite the write transaction holds every other writer off, so that a head read in it stays true.
             cursor = tx.connection.cursor()
-            heads: dict[int, int] = dict(cursor.execute(_NOW).fetchall())
-            moved: set[int] = set()
+            if self._server:
+                cursor.execute(_NOW_HELD, (sorted(set(parts)),))
+            else:
+                cursor.execute(_NOW)
+            heads: dict[int, int] = dict(cursor.fetchall())
             rows: list[tuple[Any, ...]] = []
-            for item, body in zip(items, packed, strict=True):
-                part = self._part(item.key)
+            for item, part, body in zip(items, parts, packed, strict=True):
                 rows.append((part, heads[part], *item[:-1], body))
                 heads[part] += 1
-                moved.add(part)
-            cursor.executemany(_ADVANCE, [(heads[part], part) for part in moved])
-            cursor.executemany(_INSERT, rows)
+            cursor.executemany(self._said(_ADVANCE), [(heads[part], part) for part in set(parts)])
+            cursor.executemany(self._said(_INSERT), rows)
+
+    def _said(self, statement: str) -> str:
+        """A statement as the driver wants it."""
+        return statement.replace("?", "%s") if self._server else statement
 
     def _part(self, key: str) -> int:
         return int.from_bytes(blake2b(key.encode("utf-8", "replace"), digest_size=4).digest()) % self.partitions
@@ -209,18 +242,29 @@ class SqlLog:
         if self._behind():
             return True
         deadline = time.monotonic() + wait
-        if self._watch is None:
-            self._watch = self.database.engine.connect()
         while True:
-            version = self._watch.exec_driver_sql("PRAGMA data_version").scalar_one()
-            if version != self._version:
-                self._version = version
-                self._heads = {part: head for part, head in self._watch.execute(_HEADS)}
-                if self._behind():
-                    return True
+            if self._look() and self._behind():
+                return True
             if time.monotonic() >= deadline:
                 return False
-            time.sleep(_LOOK_EVERY)
+            time.sleep(_ASK_EVERY if self._server else _LOOK_EVERY)
+
+    def _look(self) -> bool:
+        """Reads the heads, and returns False when they cannot have moved."""
+        if self._server:
+            with self.database.read() as connection:
+                self._heads = {part: head for part, head in connection.execute(_HEADS)}
+            # What other workers have done meanwhile.
+            self._next = {**(self._next or {}), **self._positions()}
+            return True
+        if self._watch is None:
+            self._watch = self.database.engine.connect()
+        version = self._watch.exec_driver_sql("PRAGMA data_version").scalar_one()
+        if version == self._version:
+            return bool(self._left)
+        self._version = version
+        self._heads = {part: head for part, head in self._watch.execute(_HEADS)}
+        return True
 
     def batch(self, limit: int) -> tuple[int, list[Rec]] | None:
         """Records of the next partition that has any: partitions take turns, so that none starves."""
@@ -242,6 +286,12 @@ class SqlLog:
             self._next[part] = pos
         self._turn = part
         self._version = -1
+
+    def leave(self, part: int, pos: int) -> None:
+        """The partition is passed over for a moment."""
+        self.rewind(part, pos)
+        self._turn = part + 1
+        self._left[part] = time.monotonic() + _LEFT_FOR
 
     def done(self, part: int, pos: int) -> None:
         """Nothing to do: SQL retention works by age, and lag is read from the two tables."""
@@ -275,4 +325,9 @@ class SqlLog:
 
     def _behind(self) -> list[int]:
         known = self._next or {}
-        return sorted(part for part, head in self._heads.items() if head > known.get(part, 0))
+        if self._left:
+            now = time.monotonic()
+            self._left = {part: until for part, until in self._left.items() if until > now}
+        return sorted(
+            part for part, head in self._heads.items() if head > known.get(part, 0) and part not in self._left
+        )

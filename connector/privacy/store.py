@@ -7,13 +7,13 @@ from typing import Any
 
 import orjson
 from sqlalchemy import Connection, RowMapping, Table, bindparam, delete, func, insert, select, text, tuple_, update
-from sqlalchemy.dialects.sqlite import insert as upsert
 
 from connector.clock import DAY, Millis
 from connector.domain import Identifier, PrivacyKind
 from connector.profiles import journal
 from connector.profiles import store as profiles
 from connector.profiles.duplicates import store as duplicates
+from connector.storage.phrases import upsert
 from connector.storage.tables import (
     change,
     cue,

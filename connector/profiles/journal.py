@@ -6,13 +6,13 @@ from typing import Any
 
 import orjson
 from sqlalchemy import Connection, RowMapping, Select, Table, bindparam, delete, insert, or_, select, update
-from sqlalchemy.dialects.sqlite import insert as upsert
 
 from connector.clock import Millis
 from connector.domain import Json
 from connector.inbox.sql import pack, unpack
 from connector.profiles.identity import Merge
 from connector.profiles.store import Person
+from connector.storage.phrases import upsert
 from connector.storage.tables import apart, entity, event, identifier, merge, profile, shop_order
 
 _PIECE = 500  # keys in one statement

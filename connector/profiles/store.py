@@ -7,11 +7,11 @@ from typing import Any
 
 import orjson
 from sqlalchemy import Connection, bindparam, case, delete, func, insert, literal, select, update
-from sqlalchemy.dialects.sqlite import insert as upsert
 
 from connector.clock import Millis
 from connector.domain import Identifier, Json
 from connector.profiles.traits import Orders
+from connector.storage.phrases import greatest, least, text_of, upsert
 from connector.storage.tables import change, entity, event, identifier, membership, meta, profile, refund, shop_order
 
 Row = dict[str, Any]
@@ -277,7 +277,7 @@ def add_events(tx: Connection, rows: Sequence[Row]) -> None:
 
 def give_events(tx: Connection, source: str, order: str, giver: int, taker: int) -> None:
     """Move the events of an order from one person to another."""
-    of_order = func.json_extract(event.c.properties, "$.order_id") == order
+    of_order = text_of(event.c.properties, "order_id") == order
     tx.execute(
         update(event).where(event.c.profile_id == giver, event.c.source == source, of_order).values(profile_id=taker)
     )
@@ -380,7 +380,7 @@ _ORDER = _ORDER.on_conflict_do_update(
         # Of two versions of one instant, the one in which the order is cancelled is the later one.
         "counts": case(
             (_ORDER.excluded.updated_at > shop_order.c.updated_at, _ORDER.excluded.counts),
-            else_=func.min(_ORDER.excluded.counts, shop_order.c.counts),
+            else_=least(_ORDER.excluded.counts, shop_order.c.counts),
         ),
     },
     where=_ORDER.excluded.updated_at >= shop_order.c.updated_at,
@@ -410,7 +410,7 @@ _REFUNDED = (
 _DELETE = upsert(shop_order)
 _DELETE = _DELETE.on_conflict_do_update(
     index_elements=["source", "id"],
-    set_={"counts": 0, "updated_at": func.max(shop_order.c.updated_at, _DELETE.excluded.updated_at)},
+    set_={"counts": 0, "updated_at": greatest(shop_order.c.updated_at, _DELETE.excluded.updated_at)},
 )
 
 

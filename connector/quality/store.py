@@ -3,10 +3,10 @@
 from collections.abc import Iterable, Mapping
 
 from sqlalchemy import Connection, bindparam, select, update
-from sqlalchemy.dialects.sqlite import insert as upsert
 
 from connector.clock import Millis
 from connector.storage import counters
+from connector.storage.phrases import upsert
 from connector.storage.tables import counter, shape
 
 Topic = tuple[str, str]

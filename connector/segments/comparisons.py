@@ -8,7 +8,7 @@ Booleans are the numbers 1 and 0. A whole number and its digits as a text are eq
 
 import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
@@ -158,7 +158,7 @@ def _between(operator: str) -> Callable[[Place, Json], Comparison]:
         return Comparison(
             f"{operator} {constant}",
             lambda x: type(x) in NUMBERS and low <= x <= high,
-            lambda x: limits.sql(x.expression(), x.query),
+            lambda x: limits.sql(_number(x), x.query),
         )
 
     return read
@@ -195,14 +195,28 @@ def _one_of(words: str, options: list[int | str | Bounds]) -> Comparison:
         )
 
     def sql(x: Operand) -> str:
-        value, ordered = x.expression(), sorted(exact, key=str)
-        parts = [f"{value} = {x.query.bind(ordered[0])}"] if len(ordered) == 1 else []
-        parts += [f"{value} IN {x.query.binds(ordered)}"] if len(ordered) > 1 else []
-        parts += [option.sql(value, x.query) for option in near]
+        number, text = _number(x), _text(x)
+        alike: dict[str, list[int | str]] = {}  # on SQLite one expression is both
+        for option in sorted(exact, key=str):
+            alike.setdefault(text if isinstance(option, str) else number, []).append(option)
+        parts = [_is_one_of(value, options, x.query) for value, options in alike.items()]
+        parts += [option.sql(number, x.query) for option in near]
         either = f"({' OR '.join(parts)})"
         return f"({either} AND {x.kind()} NOT IN ('array', 'object'))" if ambiguous else either
 
     return Comparison(words, holds, sql)
+
+
+def _is_one_of(value: str, options: Sequence[int | str], query: Query) -> str:
+    return f"{value} = {query.bind(options[0])}" if len(options) == 1 else f"{value} IN {query.binds(options)}"
+
+
+def _number(x: Operand) -> str:
+    return x.query.dialect.number.format(x.expression())
+
+
+def _text(x: Operand) -> str:
+    return x.query.dialect.text.format(x.expression())
 
 
 def _equal(place: Place, constant: Json) -> Comparison:
@@ -240,10 +254,10 @@ def _contains(place: Place, constant: Json) -> Comparison:
         query, x = operand.query, operand.direct()
         items = query.dialect.items.format(x.column, x.path)
         inside = equal.sql(Element(query, "i"))
-        inside_text = f"{query.dialect.position.format(x.expression(), query.bind(part))} > 0" if part else "0"
+        inside_text = f"{query.dialect.position.format(x.expression(), query.bind(part))} > 0" if part else "FALSE"
         return operand.computed(
             f"CASE {x.kind()} WHEN 'array' THEN EXISTS (SELECT 1 FROM {items} AS i WHERE {inside})"
-            f" WHEN 'text' THEN {inside_text} ELSE 0 END"
+            f" WHEN 'text' THEN {inside_text} ELSE FALSE END"
         )
 
     return Comparison(f"contains {_shown(constant)}", holds, sql)
@@ -367,7 +381,7 @@ class Comparisons:
         parts = [part.sql(x) for part in self.ago]
         if self.fixed:
             parts.append(f"CASE WHEN {self.truth(x)} THEN {never} ELSE -{never} END")
-        return parts[0] if len(parts) == 1 else f"min({', '.join(parts)})"
+        return parts[0] if len(parts) == 1 else f"{x.query.dialect.least}({', '.join(parts)})"
 
 
 def comparisons(place: Place, rule: Mapping[str, Json], *, relative: bool = True) -> Comparisons:

@@ -3,7 +3,7 @@
 Rule constants, names and paths are always bound, never part of the text. What differs between databases is in Dialect.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
 
@@ -14,25 +14,43 @@ from connector.clock import Millis
 class Dialect:
     """The phrases that differ between databases, as templates.
 
-    A JSON number sorts below every text, so `x < ''` is true of numbers only; booleans are 1 and 0.
+    On SQLite a value out of JSON is a number or a text by itself; on PostgreSQL it is a jsonb, of which one or the
+    other is asked. Booleans are the numbers 1 and 0, null is NULL.
     """
 
-    value: str  # the scalar at a path of a JSON column; arrays and objects as text
-    kind: str  # the JSON type at a path: text, integer, real, true, false, null, array, object
-    path: str  # the path of one key
+    value: str  # the value at a path of a JSON column; arrays and objects as text or jsonb
+    kind: str  # the JSON type at a path: text, array, object, or one that nobody asks for
+    path: Callable[[Sequence[str]], str]  # the path of these keys, one inside the other
     items: str  # a table of the items at a path, with key, value and type
-    fixed: str  # a number in 1/10,000, rounded half away from zero
-    instant: str  # epoch milliseconds of a number of milliseconds or an ISO text, else NULL
-    position: str  # 1-based position of a text in a text, 0 when absent
+    number: str  # a value if it is a number; if not, NULL or what never equals one
+    text: str  # a value if it is a text; likewise
+    fixed: str  # a value in 1/10,000, rounded half away from zero; NULL if it is no number
+    instant: str  # epoch milliseconds of a value: a number of them or an ISO text; else NULL
+    position: str  # 1-based position of a text in a value that is a text, 0 when absent
     fence: str  # keeps a subquery from being merged into its surroundings and computed again for each mention
+    join: str  # an inner join that stays as it is written: its left side is gone through
+    least: str
+    greatest: str
+    total: str  # the sum of a column, 0 of nothing
+    people: str  # a test that a column is one of the ids in the JSON array `:ids`
+
+
+def _sqlite_path(keys: Sequence[str]) -> str:
+    return "$" + "".join(f'."{key}"' for key in keys)
+
+
+def _postgresql_path(keys: Sequence[str]) -> str:
+    return "{" + ",".join('"' + key.replace("\\", "\\\\") + '"' for key in keys) + "}"
 
 
 SQLITE = Dialect(
     value="json_extract({0}, {1})",
     kind="json_type({0}, {1})",
-    path='$."{0}"',
+    path=_sqlite_path,
     items="json_each({0}, {1})",
-    fixed="CASE WHEN {0} < '' THEN round({0} * 10000) END",
+    number="{0}",
+    text="{0}",
+    fixed="CASE WHEN {0} < '' THEN round({0} * 10000) END",  # a number sorts below every text
     instant=(
         "CASE WHEN {0} GLOB '[1-9][0-9][0-9][0-9]-[0-9][0-9]-[0-9][0-9]*'"
         " THEN CAST(round((julianday({0}) - 2440587.5) * 86400000) AS INTEGER)"
@@ -40,7 +58,33 @@ SQLITE = Dialect(
     ),
     position="instr({0}, {1})",
     fence="LIMIT -1",
+    join="CROSS JOIN",
+    least="min",
+    greatest="max",
+    total="total({})",
+    people="{0} IN (SELECT value FROM json_each(:ids))",
 )
+POSTGRESQL = Dialect(
+    value="storecue_value(CAST({0} AS jsonb) #> {1})",
+    kind="storecue_kind(CAST({0} AS jsonb) #> {1})",
+    path=_postgresql_path,
+    items="storecue_items(CAST({0} AS jsonb) #> {1})",
+    number="storecue_number({0})",
+    text="storecue_text({0})",
+    fixed="storecue_fixed({0})",
+    instant="storecue_instant({0})",
+    position="strpos(storecue_text({0}), {1})",
+    fence="OFFSET 0",
+    join="JOIN",
+    least="least",
+    greatest="greatest",
+    total="coalesce(sum({}), 0)",
+    people="{0} = ANY(CAST(translate(:ids, '[]', '{{}}') AS bigint[]))",
+)
+"""Its functions are made with the schema, see `storage.functions`."""
+
+DIALECTS = {"sqlite": SQLITE, "postgresql": POSTGRESQL}
+"""By the name that SQLAlchemy gives them."""
 
 
 class Rows(NamedTuple):
@@ -88,9 +132,9 @@ class Query:
         """A parenthesised list of parameters."""
         return f"({', '.join(self.bind(value) for value in values)})"
 
-    def path(self, key: str) -> str:
-        """The parameter that carries the path of a key."""
-        return self.bind(self.dialect.path.format(key))
+    def path(self, *keys: str) -> str:
+        """The parameter that carries the path of a key, or of one inside the other."""
+        return self.bind(self.dialect.path(keys))
 
     def aggregate(self, aggregate: Aggregate) -> str:
         """The column that will carry this figure."""
@@ -116,7 +160,7 @@ class Operand(Protocol):
     def path(self) -> str: ...
 
     def expression(self) -> str:
-        """The scalar."""
+        """The value."""
 
     def kind(self) -> str:
         """Its JSON type."""
@@ -158,6 +202,7 @@ class Item(NamedTuple):
 
     @property
     def column(self) -> str:
+        # Beside what the type says, because nothing says which of two tests is made first.
         return f"CASE WHEN {self.alias}.type = 'object' THEN {self.alias}.value ELSE '{{}}' END"
 
     def expression(self) -> str:
@@ -185,7 +230,7 @@ class Element(NamedTuple):
 
     @property
     def path(self) -> str:
-        return self.query.bind("$")
+        return self.query.path()
 
     def expression(self) -> str:
         return f"{self.alias}.value"

@@ -9,8 +9,10 @@ from typing import NamedTuple
 from sqlalchemy import Connection, text
 
 from connector.clock import Millis
+from connector.segments.condition import Condition
 from connector.segments.evaluate import RuleSet
-from connector.segments.sql import Statement, statement
+from connector.segments.query import DIALECTS
+from connector.segments.sql import statement
 
 BECAUSE = "the rule was applied to everyone"
 """Stands for the reason until the profile is next decided on its own."""
@@ -35,13 +37,14 @@ CREATE TEMPORARY TABLE IF NOT EXISTS refilled
 """
 _EMPTY = "DELETE FROM refilled"
 _COMPUTE = "INSERT INTO refilled (profile_id, matched, recheck_at) {rule}"
+_NOT_REFILLED = "NOT EXISTS (SELECT 1 FROM refilled r WHERE r.profile_id = membership.profile_id)"
 _FLIPPED = f"""
 SELECT r.profile_id FROM refilled r LEFT JOIN membership m ON m.segment = :segment AND m.profile_id = r.profile_id
 WHERE r.matched <> coalesce(m.matched, 0)
 UNION ALL
-SELECT profile_id FROM membership WHERE {_RANGE} AND matched = 1 AND profile_id NOT IN (SELECT profile_id FROM refilled)
+SELECT profile_id FROM membership WHERE {_RANGE} AND matched = 1 AND {_NOT_REFILLED}
 """
-_DELETE_GONE = f"{_DELETE} AND profile_id NOT IN (SELECT profile_id FROM refilled)"
+_DELETE_GONE = f"{_DELETE} AND {_NOT_REFILLED}"
 _INSERT = """
 INSERT INTO membership (segment, profile_id, matched, since, because, recheck_at)
 SELECT :segment, n.profile_id, n.matched, :now, :because, n.recheck_at FROM {rows} AS n WHERE true
@@ -52,7 +55,7 @@ _UPSERT = (
 ON CONFLICT (segment, profile_id) DO UPDATE SET matched = excluded.matched, because = excluded.because,
 since = CASE WHEN membership.matched = excluded.matched THEN membership.since ELSE excluded.since END,
 recheck_at = excluded.recheck_at
-WHERE membership.matched <> excluded.matched OR membership.recheck_at IS NOT excluded.recheck_at
+WHERE membership.matched <> excluded.matched OR coalesce(membership.recheck_at, -1) <> coalesce(excluded.recheck_at, -1)
 """
 )
 
@@ -85,7 +88,7 @@ def step(tx: Connection, ruleset: RuleSet, segment: str, now: Millis, size: int)
     where = {"segment": segment, "lo": position, "hi": hi}
     condition = ruleset.conditions.get(segment)
     done = hi >= last
-    flipped = _clear(tx, where) if condition is None else _fill(tx, statement(condition, now), where, now)
+    flipped = _clear(tx, where) if condition is None else _fill(tx, condition, where, now)
     if done and condition is None:
         tx.execute(text(_FINISH_REMOVED), {"segment": segment})
     else:
@@ -99,7 +102,8 @@ def _clear(tx: Connection, where: dict[str, object]) -> list[int]:
     return flipped
 
 
-def _fill(tx: Connection, rule: Statement, where: dict[str, object], now: Millis) -> list[int]:
+def _fill(tx: Connection, condition: Condition, where: dict[str, object], now: Millis) -> list[int]:
+    rule = statement(condition, now, DIALECTS[tx.dialect.name])
     given = rule.params | where
     row = {"segment": where["segment"], "now": now, "because": BECAUSE}
     if not tx.execute(text(_ANY_ROW), where).scalar_one():

@@ -41,17 +41,17 @@ def statement(condition: Condition, now: Millis, dialect: Dialect = SQLITE) -> S
     all_profiles = anchors is None or bool(demands)
     if query.lifted:
         columns = ["l.*", *(f"{text} AS t{i}" for i, text in enumerate(query.lifted))]
-        person = "" if all_profiles else " CROSS JOIN profile p ON p.id = l.id"
+        person = "" if all_profiles else f" {dialect.join} profile p ON p.id = l.id"
         spine = f"SELECT {', '.join(columns)} FROM ({spine}) AS l{person} {dialect.fence}"
     newest = "l.newest" if query.aggregates else "NULL"
     signed = f"SELECT l.id AS id, {answer} AS signed, {newest} AS newest FROM ({spine}) AS l {dialect.fence}"
     never, at, soon = query.bind(NEVER), query.bind(now), query.bind(now + 1)
     # Events dated in the future are rare, so they only make the clock look again at once, by `check`.
-    coming = f"v.newest > {at}" if query.aggregates else "0"
-    alive = "" if all_profiles else " CROSS JOIN profile p ON p.id = v.id"
+    coming = f"v.newest > {at}" if query.aggregates else "FALSE"
+    alive = "" if all_profiles else f" {dialect.join} profile p ON p.id = v.id"
     merged = "" if all_profiles else " AND p.merged_into IS NULL"
     text = (
-        f"SELECT v.id AS profile_id, v.signed > 0 AS matched,"
+        f"SELECT v.id AS profile_id, CASE WHEN v.signed > 0 THEN 1 ELSE 0 END AS matched,"
         f" CASE WHEN {coming} THEN {soon} WHEN abs(v.signed) < {never} THEN abs(v.signed) END AS recheck_at"
         f" FROM ({signed}) AS v{alive} WHERE (v.signed > -{never} OR {coming}){merged}"
     )
@@ -73,7 +73,7 @@ def _spine(query: Query, anchors: Anchors | None, demands: Sequence[str], seldom
     meant = _meant(query, rows)
     if seldom is not None and len(rows) > 1:
         few = f"SELECT DISTINCT e.profile_id FROM event e WHERE e.profile_id > :lo AND e.profile_id <= :hi AND {seldom}"
-        joined = f"({few}) AS s CROSS JOIN event e ON e.profile_id = s.profile_id AND {meant}"
+        joined = f"({few}) AS s {query.dialect.join} event e ON e.profile_id = s.profile_id AND {meant}"
         return f"SELECT {', '.join(['s.profile_id AS id', *figures])} FROM {joined} GROUP BY s.profile_id"
     if anchors is not None and anchors.events and not demands:
         columns = ["e.profile_id AS id", *figures]
@@ -82,18 +82,18 @@ def _spine(query: Query, anchors: Anchors | None, demands: Sequence[str], seldom
     if query.spine_segment is not None:
         segment = query.bind(query.spine_segment)
         columns = ["s.profile_id AS id", "s.matched AS matched", "s.recheck_at AS recheck_at", *figures]
-        source, key = "membership s", "s.profile_id"
+        source, key, group = "membership s", "s.profile_id", "s.segment, s.profile_id"
         where = f"s.segment = {segment} AND s.profile_id > :lo AND s.profile_id <= :hi"
     else:
         columns = ["s.id AS id", "s.traits AS traits", "s.consent AS consent", *figures]
-        source, key = "profile s", "s.id"
+        source, key, group = "profile s", "s.id", "s.id"
         where = " AND ".join(("s.id > :lo AND s.id <= :hi AND s.merged_into IS NULL", *demands))
     if not figures:
         return f"SELECT {', '.join(columns)} FROM {source} WHERE {where}"
-    # CROSS JOIN keeps the people outside and their events, side by side in the table, inside.
-    join = "CROSS JOIN" if anchors is not None and anchors.events else "LEFT JOIN"
+    # The join keeps the people outside and their events, side by side in the table, inside.
+    join = query.dialect.join if anchors is not None and anchors.events else "LEFT JOIN"
     joined = f"{source} {join} event e ON e.profile_id = {key} AND {meant}"
-    return f"SELECT {', '.join(columns)} FROM {joined} WHERE {where} GROUP BY {key}"
+    return f"SELECT {', '.join(columns)} FROM {joined} WHERE {where} GROUP BY {group}"
 
 
 def _meant(query: Query, rows: list[Rows]) -> str:

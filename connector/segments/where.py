@@ -44,7 +44,7 @@ class Filter(NamedTuple):
         column = f"{alias}.properties"
         positive = [(query.path(key), part) for key, part in self.parts if not part.negative]
         negative = [(query.path(key), part) for key, part in self.parts if part.negative]
-        listed = query.bind(query.dialect.path.format("products"))
+        listed = query.path("products")
         products = query.dialect.items.format(column, listed)
         is_list = f"{query.dialect.kind.format(column, listed)} = 'array'"
         tests = []

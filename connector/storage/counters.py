@@ -4,9 +4,9 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 
 from sqlalchemy import Connection
-from sqlalchemy.dialects.sqlite import insert as upsert
 
 from connector.clock import Millis
+from connector.storage.phrases import upsert
 from connector.storage.tables import counter
 
 _ADD = upsert(counter)

@@ -5,9 +5,9 @@ from typing import Any
 
 import orjson
 from sqlalchemy import Connection, bindparam, delete, func, insert, select, update
-from sqlalchemy.dialects.sqlite import insert as upsert
 
 from connector.clock import Millis
+from connector.storage.phrases import upsert
 from connector.storage.tables import dead_letter, event, outbox, stream_position, stream_standing
 from connector.streams.port import Lag, Poison, Row
 

@@ -21,9 +21,9 @@ from sqlalchemy import (
     text,
     update,
 )
-from sqlalchemy.dialects.sqlite import insert as upsert
 
 from connector.clock import Millis
+from connector.storage.phrases import greatest, least, text_of, upsert
 from connector.storage.tables import (
     account,
     backfill,
@@ -56,7 +56,7 @@ _DESIRED = select(
 # As text, because SQLAlchemy does not correlate a subquery in ON CONFLICT.
 _CUE_WAITS: ColumnElement[bool] = literal_column(
     "EXISTS (SELECT 1 FROM cue WHERE cue.profile_id = sync_state.profile_id"
-    " AND +cue.destination = sync_state.destination AND +cue.state = 'pending')",
+    " AND cue.destination || '' = sync_state.destination AND cue.state || '' = 'pending')",
     Boolean,
 )
 _OWN_NEWS = (sync_state.c.pending == 1) & (sync_state.c.bulk == 0)
@@ -72,7 +72,7 @@ _WANT = _WANT.on_conflict_do_update(
         "desired": _WANT.excluded.desired,
         "pending": _WANT.excluded.pending,
         # What is due stays due, though the newest change alone could wait.
-        "due_at": case((sync_state.c.pending == 1, func.min(sync_state.c.due_at, _ASKED)), else_=_ASKED),
+        "due_at": case((sync_state.c.pending == 1, least(sync_state.c.due_at, _ASKED)), else_=_ASKED),
         "changed_at": _WANT.excluded.changed_at,
         "attempts": 0,
         # A person's own news waits for nothing, also when a decision about many comes on top of it.
@@ -260,8 +260,8 @@ _MOST_CHARACTERS = 32_000_000  # of states that are read at once, however large 
 _MAY_WAIT = and_(
     sync_state.c.desired != bindparam("sent"),
     *(
-        func.json_extract(sync_state.c.desired, path).is_not_distinct_from(func.json_extract(bindparam("sent"), path))
-        for path in ("$.email", "$.tags", "$.create")
+        text_of(sync_state.c.desired, key).is_not_distinct_from(text_of(bindparam("sent"), key))
+        for key in ("email", "tags", "create")
     ),
     ~_CUE_WAITS,
 )
@@ -272,9 +272,9 @@ _PUSHED = (
         pushed=bindparam("sent"),
         remote_id=func.coalesce(bindparam("remote"), sync_state.c.remote_id),
         # A change that was decided while the vendor answered keeps the row pending.
-        pending=sync_state.c.desired != bindparam("sent"),
-        pushed_at=func.max(sync_state.c.pushed_at, bindparam("at")),
-        due_at=case((_MAY_WAIT, func.max(sync_state.c.due_at, bindparam("again_at"))), else_=sync_state.c.due_at),
+        pending=case((sync_state.c.desired != bindparam("sent"), 1), else_=0),
+        pushed_at=greatest(sync_state.c.pushed_at, bindparam("at")),
+        due_at=case((_MAY_WAIT, greatest(sync_state.c.due_at, bindparam("again_at"))), else_=sync_state.c.due_at),
         attempts=0,
     )
 )
@@ -797,15 +797,25 @@ def retry_dead(tx: Connection, letters: Iterable[RowMapping], now: Millis) -> No
             )
 
 
-# The tags that the vendor has but should not have stay in `pushed`: they are still to be removed.
-_RELIST = text(
+_RELIST = (
     "UPDATE sync_state SET pending = 1, due_at = :now_, attempts = 0,"
     " bulk = CASE WHEN pending = 1 AND bulk = 0 THEN 0 ELSE 1 END,"
-    " held = CASE WHEN pending = 1 AND bulk = 0 THEN 0 ELSE :decision END, pushed = json_set(pushed, '$.tags', json(("
-    "SELECT json_group_array(had.value) FROM json_each(sync_state.pushed, '$.tags') AS had WHERE had.value NOT IN"
-    " (SELECT want.value FROM json_each(sync_state.desired, '$.tags') AS want)"
-    "))) WHERE destination = :destination_ AND pushed IS NOT NULL"
+    " held = CASE WHEN pending = 1 AND bulk = 0 THEN 0 ELSE :decision END, pushed = {left}"
+    " WHERE destination = :destination_ AND pushed IS NOT NULL"
 )
+# The tags that the vendor has but should not have stay in `pushed`: they are still to be removed.
+_LEFT = {
+    "sqlite": (
+        "json_set(pushed, '$.tags', json((SELECT json_group_array(had.value)"
+        " FROM json_each(sync_state.pushed, '$.tags') AS had"
+        " WHERE had.value NOT IN (SELECT want.value FROM json_each(sync_state.desired, '$.tags') AS want))))"
+    ),
+    "postgresql": (
+        "CAST(jsonb_set(CAST(pushed AS jsonb), '{tags}', (SELECT coalesce(jsonb_agg(had), CAST('[]' AS jsonb))"
+        " FROM jsonb_array_elements(CAST(pushed AS jsonb) -> 'tags') AS had"
+        " WHERE NOT (CAST(desired AS jsonb) -> 'tags') @> had)) AS text)"
+    ),
+}
 
 
 def reopen(tx: Connection, destination: str, now: Millis) -> None:
@@ -835,7 +845,10 @@ def relist(tx: Connection, destination: str, now: Millis) -> None:
     """Every tag of a destination counts as not yet pushed, and its contacts become pending: lists that were switched
     on just now are filled with those who have the tags already."""
     number = decide_for_many(tx, destination, now)
-    tx.execute(_RELIST, {"destination_": destination, "now_": now, "decision": number})
+    tx.execute(
+        text(_RELIST.format(left=_LEFT[tx.dialect.name])),
+        {"destination_": destination, "now_": now, "decision": number},
+    )
 
 
 # --- decisions about many --------------------------------------------------------------------------------------------
@@ -850,7 +863,7 @@ def decide_for_many(tx: Connection, destination: str, now: Millis, settles_at: M
         index_elements=["destination"],
         set_={
             "decisions": account.c.decisions + 1,
-            "settles_at": func.max(account.c.settles_at, row.excluded.settles_at),
+            "settles_at": greatest(account.c.settles_at, row.excluded.settles_at),
         },
     )
     return int(tx.execute(counted.returning(account.c.decisions)).scalar_one())
@@ -862,11 +875,11 @@ _WAITING = (
     sync_state.c.pending == 1,
     sync_state.c.held > _RELEASED,
 )
-_MAY_BE_MADE = func.json_extract(sync_state.c.desired, "$.create")
+_MAY_BE_MADE = text_of(sync_state.c.desired, "create").in_(("1", "true"))
 _WAITING_COUNTS = select(
     func.count().filter(sync_state.c.pushed.is_not(None), sync_state.c.pushed != sync_state.c.desired),
-    func.count().filter(sync_state.c.pushed.is_(None), _MAY_BE_MADE == 1),
-    func.count().filter(sync_state.c.pushed.is_(None), _MAY_BE_MADE == 0),
+    func.count().filter(sync_state.c.pushed.is_(None), _MAY_BE_MADE),
+    func.count().filter(sync_state.c.pushed.is_(None), ~_MAY_BE_MADE),
 ).where(*_WAITING)
 _FREE = text(
     "UPDATE sync_state SET held = 0 WHERE destination = :destination_ AND profile_id IN (SELECT profile_id"

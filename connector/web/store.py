@@ -6,9 +6,9 @@ import secrets
 from dataclasses import dataclass
 
 from sqlalchemy import Connection, insert, select, update
-from sqlalchemy.dialects.sqlite import insert as upsert
 
 from connector.clock import HOUR, Millis
+from connector.storage.phrases import upsert
 from connector.storage.tables import api_token, log_head, meta
 
 _PREFIX = "sc_"  # lets secret scanners, and our own log, recognise one

@@ -5,10 +5,10 @@ from typing import Any
 
 import orjson
 from sqlalchemy import Connection, bindparam, delete, func, or_, select, tuple_, update
-from sqlalchemy.dialects.sqlite import insert as upsert
 
 from connector.clock import Millis
 from connector.profiles.duplicates.likeness import Key, Likeness
+from connector.storage.phrases import upsert
 from connector.storage.tables import apart, likeness, meta, profile, suspect
 
 Pair = tuple[int, int]

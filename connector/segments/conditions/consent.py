@@ -38,7 +38,7 @@ class ConsentGiven(Condition):
         return (self.parts.truth(Value(query, "s.consent", self._path(query))),)
 
     def _path(self, query: Query) -> str:
-        return query.bind(f"$.{self.channel}.state")
+        return query.path(self.channel, "state")
 
 
 def read(place: Place, rule: Mapping[str, Json]) -> ConsentGiven:

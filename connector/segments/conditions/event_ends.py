@@ -8,7 +8,7 @@ from connector.segments.comparisons import Comparisons
 from connector.segments.condition import NEVER, Anchors, Signed
 from connector.segments.conditions.event_window import EventCondition
 from connector.segments.figures import Reading
-from connector.segments.query import Operand, Query
+from connector.segments.query import Dialect, Operand, Query
 from connector.segments.sentences import day, deed, done, shown, within
 from connector.segments.where import Filter
 
@@ -69,12 +69,12 @@ class EndCondition(EventCondition):
     def _instant_sql(self, query: Query) -> str:
         """The instant itself is one more figure."""
         at = self.aggregate(query, "max({})" if self.kind == "last" else "min({})", "e.at")
-        never = query.bind(NEVER)
+        never, dialect = query.bind(NEVER), query.dialect
         answer = self.parts.sql(Picked(query, at, "NULL", query.path(self.of)))
         if self.length is None:
             return f"CASE WHEN {at} IS NULL THEN -{never} ELSE {answer} END"
         leaves = self.leaves(query, at)
-        return f"CASE WHEN {at} IS NULL THEN -{never} ELSE max(-({leaves}), min({answer}, {leaves})) END"
+        return f"CASE WHEN {at} IS NULL THEN -{never} ELSE {_within(dialect, answer, leaves)} END"
 
     def _property_sql(self, query: Query) -> str:
         never, dialect = query.bind(NEVER), query.dialect
@@ -93,10 +93,15 @@ class EndCondition(EventCondition):
         )
         answer = self.parts.sql(Picked(query, "q.x", "q.properties", path))
         leaves = self.leaves(query, "q.at")
-        return f"coalesce((SELECT max(-({leaves}), min({answer}, {leaves})) FROM ({one}) AS q), -{never})"
+        return f"coalesce((SELECT {_within(dialect, answer, leaves)} FROM ({one}) AS q), -{never})"
 
     def anchors(self, matched: bool) -> Anchors | None:
         return None if matched else Anchors(events=frozenset({self.event}))
+
+
+def _within(dialect: Dialect, answer: str, leaves: str) -> str:
+    """The answer, which lasts no longer than the event is in the window."""
+    return f"{dialect.greatest}(-({leaves}), {dialect.least}({answer}, {leaves}))"
 
 
 class Picked(NamedTuple):

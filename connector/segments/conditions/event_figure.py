@@ -89,7 +89,7 @@ class FigureCondition(EventCondition):
             return self.aggregate(query, "count(DISTINCT {})", scalar)
         units = dialect.fixed.format(value.expression())
         if self.kind == "sum":
-            return self.aggregate(query, "total({})", units)
+            return self.aggregate(query, dialect.total, units)
         if self.kind == "average":
             return f"({self.aggregate(query, 'avg({})', units)})"
         return self.aggregate(query, f"{self.kind}({{}})", units)

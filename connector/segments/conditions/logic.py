@@ -70,7 +70,7 @@ class All(Combined):
         return " and ".join(part.because(facts, now) for part in told)
 
     def sql(self, query: Query) -> str:
-        return _among("min", self.parts, query)
+        return _among(query.dialect.least, self.parts, query)
 
     def demands(self, query: Query) -> tuple[str, ...]:
         return tuple(test for part in self.parts for test in part.demands(query))
@@ -107,7 +107,7 @@ class Any(Combined):
         return " and ".join(part.because(facts, now) for part in told)
 
     def sql(self, query: Query) -> str:
-        return _among("max", self.parts, query)
+        return _among(query.dialect.greatest, self.parts, query)
 
     def anchors(self, matched: bool) -> Anchors | None:
         return self.anchored_by_one(matched) if matched else self.anchored_by_all(matched)

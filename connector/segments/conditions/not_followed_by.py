@@ -108,10 +108,10 @@ class NotFollowedBy(EventCondition):
         )
         ends = f"coalesce((SELECT min(f.at) {follower} AND f.at > {now}{tie}), {never})"
         if self.length is not None:
-            ends = f"min({ends}, e.at + {query.bind(self.length)})"
+            ends = f"{dialect.least}({ends}, e.at + {query.bind(self.length)})"
         # As a signed answer for each event; any of them suffices, so the person's is the greatest.
         answer = (
-            f"CASE WHEN EXISTS (SELECT 1 {follower} AND f.at <= max({start}, {now}){tie}) THEN -{never}"
+            f"CASE WHEN EXISTS (SELECT 1 {follower} AND f.at <= {dialect.greatest}({start}, {now}){tie}) THEN -{never}"
             f" WHEN {start} > {now} THEN -({start}) ELSE {ends} END"
         )
         floor = None if self.length is None else query.now - self.length

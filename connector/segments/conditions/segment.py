@@ -27,7 +27,7 @@ class InSegment(Condition):
     def sql(self, query: Query) -> str:
         never = query.bind(NEVER)
         # A row whose instant has passed and that the clock has not reached yet: look again at once.
-        until = f"max(coalesce(m.recheck_at, {never}), {query.bind(query.now + 1)})"
+        until = f"{query.dialect.greatest}(coalesce(m.recheck_at, {never}), {query.bind(query.now + 1)})"
         answer = f"CASE WHEN m.matched = 1 THEN {until} ELSE -{until} END"
         if query.spine_segment == self.segment:
             return f"({answer.replace('m.', 'l.')})"

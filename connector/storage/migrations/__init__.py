@@ -5,6 +5,7 @@ from pathlib import Path
 from sqlalchemy import Connection, inspect, text
 
 from connector.storage.database import Database
+from connector.storage.functions import create_functions
 from connector.storage.tables import metadata
 
 HEAD = "0001"
@@ -21,6 +22,7 @@ def migrate(database: Database) -> None:
             return
         if version is None:
             metadata.create_all(tx)
+            create_functions(tx)
             tx.execute(text("CREATE TABLE alembic_version (version_num VARCHAR(32) NOT NULL PRIMARY KEY)"))
             tx.execute(text("INSERT INTO alembic_version VALUES (:head)"), {"head": HEAD})
         else:

@@ -172,6 +172,7 @@ def rules(leaves: st.SearchStrategy[dict[str, Any]] = atoms) -> st.SearchStrateg
 
 def store(connection: Connection, persons: list[Person]) -> None:
     """Replace what the database holds by these people, with ids from 1."""
+    connection.rollback()  # PostgreSQL would refuse everything after an error in the example before
     for table in ("profile", "event", "membership", "refill"):
         connection.execute(text(f"DELETE FROM {table}"))
     for id, person in enumerate(persons, start=1):

@@ -13,6 +13,7 @@ from connector.segments import refill
 from connector.segments.condition import Condition
 from connector.segments.evaluate import RuleSet
 from connector.segments.membership import changes
+from connector.segments.query import DIALECTS
 from connector.segments.sql import statement
 from connector.segments.store import due, load_facts, load_memberships, save_memberships
 
@@ -63,7 +64,7 @@ def test_the_sql_form_says_what_the_check_says(memory: Connection, rule: dict[st
     ruleset = compiled(one=rule)
     condition = ruleset.conditions["one"]
     store(memory, persons)
-    written = statement(condition, NOW)
+    written = statement(condition, NOW, DIALECTS[memory.dialect.name])
     note(written.text)
     bound = written.params | {"lo": 0, "hi": len(persons)}
     said = {row.profile_id: row for row in memory.execute(text(written.text), bound)}
