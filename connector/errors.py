@@ -75,6 +75,12 @@ class NotDurable(ConnectorError):
         self.retry_after = retry_after
 
 
+class Overloaded(NotDurable):
+    """More is sent than can be kept: the sender gets 503 at once and repeats; the operator adds a larger machine."""
+
+    reason = "overloaded"
+
+
 class StreamUnavailable(ConnectorError):
     """Whoever runs the broker, or the network to it, must act: a stream cannot be read or written now. Tried again."""
 

@@ -5,6 +5,7 @@ The process that minds the others imports next to nothing: what it does not load
 
 import multiprocessing
 import os
+import resource
 import signal
 import socket
 import subprocess
@@ -30,6 +31,11 @@ _SHORTEST_WAIT = 0.2  # seconds before a worker that died is started again: doub
 _LOOK_EVERY = 1.0  # seconds between looks for the parent process
 _MINDED_BY = "STORECUE_MINDED_BY"  # the process that started this worker, if it was `up`
 _SETTLED = 60.0  # seconds after which a worker did not die young
+# Connections at a time; whoever comes beyond them waits to be accepted. granian's backpressure counts connections and
+# not requests, also those that say nothing for the 10 s that they may: with 512 of them nobody else was answered.
+_CONNECTIONS = 2048
+_OTHER_FILES = 256  # descriptors for databases and locks
+_HEADERS = 32 * 1024  # bytes of a request's head, for granian a guide: it refuses what is twice as large
 
 
 def application(settings: "Settings") -> "Ingress":
@@ -78,8 +84,9 @@ def web(address: str, port: int) -> None:
         http=HTTPModes.http1,
         workers=1,
         loop=Loops.auto,  # uvloop where it is installed: a delivery costs a seventh less
-        backpressure=512,
-        http1_settings=HTTP1Settings(header_read_timeout=10_000),
+        backlog=_CONNECTIONS,
+        backpressure=_connections(),
+        http1_settings=HTTP1Settings(header_read_timeout=10_000, max_buffer_size=_HEADERS),
         websockets=False,
         log_enabled=False,
         respawn_failed_workers=True,
@@ -87,6 +94,17 @@ def web(address: str, port: int) -> None:
         workers_kill_timeout=10,
     )
     server.serve(target_loader=_application, wrap_loader=False)
+
+
+def _connections() -> int:
+    """How many connections are taken at a time, once this process may have as many open files as that needs."""
+    wanted = _CONNECTIONS + _OTHER_FILES
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard != resource.RLIM_INFINITY:
+        wanted = min(wanted, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+    return max(128, wanted - _OTHER_FILES)
 
 
 def _application() -> Any:  # granian's type says callable; it takes what has __rsgi__

@@ -12,7 +12,7 @@ from sqlalchemy import Connection, bindparam, func, insert, select, tuple_, upda
 from sqlalchemy.exc import SQLAlchemyError
 
 from connector.clock import Millis
-from connector.errors import NotDurable
+from connector.errors import NotDurable, Overloaded
 from connector.inbox.waiting import Waiting
 from connector.ports import New, Partition, Rec, Settled, Standing
 from connector.storage.database import Database
@@ -50,6 +50,7 @@ _BATCH = (
 _GROUP = 500  # deliveries in one commit: beyond it the fsync is no longer what costs
 _CROWD = 3  # senders in one commit from which the next one is waited for
 _LINGER = 0.001
+_QUEUED = 1_000  # groups that wait for the writer; more come only where a disk hangs and callers give up and try again
 _LOOK_EVERY = 0.004  # seconds between looks for another process's commit; a look costs about 5 us
 _ASK_EVERY = 0.01  # the same on a server, where a look is a question: about 0.3 ms
 _LEFT_FOR = 0.05  # seconds until a partition at which another worker is at work is tried again
@@ -129,7 +130,10 @@ class SqlLog:
         went wrong. It must return at once and raise nothing."""
         if self._writer is None:
             self._start()
-        self._queue.put((items, settled))
+        if self._queue.qsize() >= _QUEUED:
+            settled(Overloaded("too much waits for the disk; send it again"))
+        else:
+            self._queue.put((items, settled))
 
     def close(self) -> None:
         """Writes what is queued and stops the writer thread."""

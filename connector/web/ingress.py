@@ -19,12 +19,14 @@ from granian.rsgi import ProtocolClosed, ProtocolError  # type: ignore[attr-defi
 from sqlalchemy.exc import SQLAlchemyError
 
 from connector.domain import RawRequest
-from connector.errors import NotDurable, RejectedDelivery
+from connector.errors import NotDurable, Overloaded, RejectedDelivery
 from connector.ports import EventLog, New
+from connector.web import body as bodies
 from connector.web import wsgi
+from connector.web.body import Room
 from connector.web.tracking import PREFIX as EVENTS
 from connector.web.tracking import Tracker
-from connector.web.webhooks import DURABLE_WITHIN, PREFIX, Answer, Receiver, refusal, refuse_encoding, too_large
+from connector.web.webhooks import DURABLE_WITHIN, PREFIX, Answer, Receiver, refusal, refuse_encoding
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication
@@ -32,10 +34,10 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger("webhooks")
 
-_BODY_WITHIN = 10.0  # seconds for a body to arrive: Shopify gives up after 5 (2026-09)
 _OURS = ("POST", "GET", "OPTIONS")
 _LARGE = 64 * 1024  # bytes of a batch of events that a thread takes apart: it would hold up everybody else
 _THREADS = 8  # for everything that is no webhook
+_ROOM = 64 * 1024 * 1024  # bytes of bodies that wait for their answer, and as many of large ones that are arriving
 
 
 class Ingress:
@@ -46,6 +48,9 @@ class Ingress:
         self._receiver = receiver
         self._tracker = tracker
         self._threads = ThreadPoolExecutor(_THREADS, "request")
+        # Two rooms: who is slow with large bodies must not keep out those whose bodies are here.
+        size = max(_ROOM, 2 * receiver.max_body)
+        self._arriving, self._waiting = Room(size), Room(size)
 
     def __rsgi_init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
@@ -56,9 +61,17 @@ class Ingress:
         kind, _, name = path[len(PREFIX) :].partition("/")
         ours = scope.method in _OURS and path.startswith(PREFIX) and kind and name and "/" not in name
         events = path.startswith(EVENTS) and scope.method in ("POST", "OPTIONS")
+        held = 0
         try:
-            headers = dict(scope.headers.items())
-            body = await self._body(headers, protocol)
+            given = scope.headers.items()
+            headers = dict(given)
+            if (len(headers) != len(given) or "transfer-encoding" in headers) and (fault := bodies.unsound(given)):
+                refused = refusal(fault)  # where such a request ends is not sure, so it is the connection's last
+                protocol.response_bytes(fault.status, [*refused.headers, ("Connection", "close")], refused.body)
+                return
+            body = await bodies.read(headers, protocol, self._receiver.max_body, self._arriving)
+            self._waiting.take(len(body))
+            held = len(body)
             if ours or events:
                 now = self._receiver.now()
                 query, origin = scope.query_string, self._receiver.origin
@@ -69,11 +82,15 @@ class Ingress:
                 answer = await self._loop.run_in_executor(self._threads, wsgi.answer, self._inner, environ)
         except RejectedDelivery as error:
             answer = refusal(error)
+        except Overloaded as error:
+            answer = self._receiver.shed(name if ours else "", error)
         except (ProtocolClosed, ProtocolError):
             return  # nobody is there to be answered
         except Exception:  # a fault of ours must be in our log and must not be answered as if it were kept
             log.exception("request.failed", path=path)
             answer = refusal(NotDurable("this is a fault of ours, and it is in the log; send it again"))
+        finally:
+            self._waiting.give_back(held)
         protocol.response_bytes(answer.status, list(answer.headers), answer.body)
 
     async def _receive(self, kind: str, name: str, incoming: RawRequest) -> Answer:
@@ -109,30 +126,6 @@ class Ingress:
         except (NotDurable, SQLAlchemyError) as error:
             return tracker.failed(incoming, error)
         return tracker.accepted(taken, started)
-
-    async def _body(self, headers: dict[str, str], protocol: "HTTPProtocol") -> bytes:
-        """The raw body; 413 from its announced length before a byte is read, or once more than the limit has come."""
-        limit = self._receiver.max_body
-        announced = headers.get("content-length")
-        try:
-            async with asyncio.timeout(_BODY_WITHIN):
-                if announced is not None:
-                    if not (announced.isascii() and announced.isdigit()):
-                        raise RejectedDelivery("Content-Length is not a number", status=400, reason="bad_length")
-                    if int(announced) > limit:
-                        raise too_large(limit)
-                    body: bytes = await protocol()
-                    return body
-                if "transfer-encoding" not in headers:
-                    return b""
-                pieces = bytearray()
-                async for piece in protocol:
-                    pieces += piece
-                    if len(pieces) > limit:
-                        raise too_large(limit)
-                return bytes(pieces)
-        except TimeoutError:
-            raise RejectedDelivery("the body did not arrive in time", status=408, reason="slow_body") from None
 
 
 class Groups:

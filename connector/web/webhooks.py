@@ -52,6 +52,7 @@ class Receiver:
         self._known: Mapping[str, tuple[Source, tuple[str, ...]]] | None = None
         self._looked_at = float("-inf")
         self._looking = threading.Lock()
+        self._told_at = float("-inf")  # when the log was last told of too much
         self.origin: str = services.settings.public_url
 
     @property
@@ -123,6 +124,14 @@ class Receiver:
             return refusal(NotDurable("the database did not answer; send it again"))
         self._metrics.rejected(name, error.reason)
         log.error("delivery.not_durable", source=name, hint=error.message, cause=repr(error.__cause__))
+        return refusal(error)
+
+    def shed(self, name: str, error: NotDurable) -> Answer:
+        """The answer to a request that was refused because there is too much: counted, logged once a second."""
+        self._metrics.rejected(name if name in (self._known or {}) else "", error.reason)
+        if time.monotonic() - self._told_at > 1.0:
+            self._told_at = time.monotonic()
+            log.error("delivery.overloaded", source=name, hint=error.message)
         return refusal(error)
 
     def outdated(self) -> bool:

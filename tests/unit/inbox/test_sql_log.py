@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 from sqlalchemy import select, text
 
-from connector.errors import NotDurable
+from connector.errors import NotDurable, Overloaded
+from connector.inbox import sql
 from connector.inbox.sql import SqlLog
 from connector.ports import New
 from connector.storage.database import Database, sqlite_url
@@ -62,6 +63,21 @@ def test_a_writer_that_hangs_is_reported_in_time(log: SqlLog) -> None:
     log.append([new(0)])
     with log.database.tx(), pytest.raises(NotDurable):
         log.append([new(1)], timeout=0.05)
+
+
+def test_what_waits_for_a_disk_that_hangs_is_bounded(log: SqlLog, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sql, "_QUEUED", 3)
+    log.append([new(0)])
+    told: list[NotDurable | None] = []
+    with log.database.tx():
+        for number in range(1, 20):
+            log.submit([new(number)], told.append)
+        assert len(told) >= 19 - 3 - 1, "one is being written, three wait, the others are refused at once"
+        assert {type(error) for error in told} == {Overloaded}
+        with pytest.raises(Overloaded):
+            log.append([new(20)])
+    log.close()
+    assert told.count(None) == sum(len(positions_of(log, part)) for part in range(4)) - 1
 
 
 def test_the_number_of_partitions_stays_as_first_made(log: SqlLog) -> None:

@@ -9,9 +9,9 @@ import pytest
 from granian.rsgi import ProtocolClosed  # type: ignore[attr-defined]  # granian's own name for it
 
 from connector.app import create_app
-from connector.errors import NotDurable
+from connector.errors import NotDurable, Overloaded, RejectedDelivery
 from connector.ports import New, Settled
-from connector.web import current, ingress
+from connector.web import body, current, ingress
 from connector.web.ingress import Groups, Ingress
 from tests.conftest import Shop, order
 from tests.integration.test_bad_input import PATH, signed
@@ -195,7 +195,7 @@ class Body(Protocol):
 def test_a_body_that_never_comes_is_given_up(
     shop: Shop, monkeypatch: pytest.MonkeyPatch, headers: dict[str, str]
 ) -> None:
-    monkeypatch.setattr(ingress, "_BODY_WITHIN", 0.05)
+    monkeypatch.setattr(body, "WITHIN", 0.05)
     protocol = Body(asyncio.Event().wait)
     ask(shop, protocol, headers)
     assert protocol.status == 408
@@ -226,3 +226,115 @@ def test_a_fault_of_ours_is_not_an_acknowledgement(shop: Shop, monkeypatch: pyte
     ask(shop, protocol, {**signed(body), "Content-Length": str(len(body))})
     assert protocol.status == 503
     assert "boom" not in protocol.body.decode()
+
+
+# --- how much at a time -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("headers", [{"Content-Length": "300000"}, {"Transfer-Encoding": "chunked"}])
+def test_more_than_there_is_room_for_is_refused_at_once_and_the_room_is_free_again(
+    headers: dict[str, str],
+) -> None:
+    pieces = [b"x" * 100_000] * 3
+
+    async def held(room: body.Room, protocol: Protocol) -> bytes:
+        return await body.read({k.lower(): v for k, v in headers.items()}, protocol, 400_000, room)  # type: ignore[arg-type]
+
+    async def test(_: asyncio.AbstractEventLoop) -> None:
+        room = body.Room(299_999)
+        with pytest.raises(Overloaded):
+            await held(room, Pieces(pieces))
+        room.take(299_999)
+        room.give_back(299_999)
+        room = body.Room(300_000)
+        assert await held(room, Pieces(pieces)) == b"".join(pieces)
+        room.take(300_000)
+
+    in_loop(test)
+
+
+class Pieces(Protocol):
+    """A body that comes in these pieces, as granian hands them over: an empty one is the end."""
+
+    def __init__(self, pieces: Sequence[bytes], ends: int = 1) -> None:
+        super().__init__(None)
+        self._pieces = [*pieces, *[b""] * ends]
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        for piece in self._pieces:
+            yield piece
+
+
+def test_what_waits_for_the_log_is_bounded_and_whoever_is_refused_hears_when_to_come_again(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Groups, "keep", lambda *_: asyncio.get_running_loop().create_future())
+    app = create_app(services=shop.services, now=lambda: shop.time)
+    payload = json.dumps(order(note="x" * 40_000)).encode()
+
+    async def test(loop: asyncio.AbstractEventLoop) -> list[Protocol]:
+        application = Ingress(app.wsgi_app, current.of(app).receiver, current.of(app).tracker)
+        application._waiting = body.Room(3 * len(payload))
+        application.__rsgi_init__(loop)
+
+        async def comes() -> bytes:
+            return payload
+
+        protocols = [Body(comes) for _ in range(5)]
+        asking = []
+        for protocol in protocols:
+            request = scope({"REQUEST_METHOD": "POST", "PATH_INFO": PATH})
+            headers = {**signed(payload), "Content-Length": str(len(payload))}
+            request.headers = Headers([(name.lower(), value) for name, value in headers.items()])
+            asking.append(asyncio.create_task(application.__rsgi__(request, protocol)))
+        await turns(50)
+        for one in asking:
+            one.cancel()
+        return protocols
+
+    answers = in_loop(test)
+    assert [protocol.status for protocol in answers] == [0, 0, 0, 503, 503]
+    assert json.loads(answers[-1].body)["reason"] == "overloaded"
+    assert dict(answers[-1].headers)["Retry-After"] == "1"
+
+
+@pytest.mark.parametrize(
+    ("headers", "pieces", "ends"),
+    [
+        ({"transfer-encoding": "chunked"}, [b"{}"], 2),
+        ({"transfer-encoding": "chunked"}, [], 2),
+        ({"content-length": "100000"}, [b"x" * 99_999], 1),
+    ],
+)
+def test_a_body_that_breaks_off_is_refused(headers: dict[str, str], pieces: list[bytes], ends: int) -> None:
+    async def test(_: asyncio.AbstractEventLoop) -> None:
+        with pytest.raises(RejectedDelivery, match="broke off"):
+            await body.read(headers, Pieces(pieces, ends), 1_000_000, body.Room(1_000_000))  # type: ignore[arg-type]
+
+    in_loop(test)
+
+
+@pytest.mark.parametrize(
+    ("more", "reason"),
+    [
+        ([("host", "a"), ("host", "b")], "two_hosts"),
+        ([("transfer-encoding", "gzip, chunked")], "transfer_encoding"),
+        ([("transfer-encoding", "chunked"), ("transfer-encoding", "identity")], "transfer_encoding"),
+    ],
+)
+def test_a_request_that_can_be_read_in_two_ways_is_refused_and_ends_its_connection(
+    shop: Shop, more: list[tuple[str, str]], reason: str
+) -> None:
+    app = create_app(services=shop.services, now=lambda: shop.time)
+    request = scope({"REQUEST_METHOD": "POST", "PATH_INFO": PATH})
+    request.headers = Headers([*((name.lower(), value) for name, value in signed(b"{}").items()), *more])
+    protocol = Protocol(None)
+
+    async def test(loop: asyncio.AbstractEventLoop) -> None:
+        application = Ingress(app.wsgi_app, current.of(app).receiver, current.of(app).tracker)
+        application.__rsgi_init__(loop)
+        await application.__rsgi__(request, protocol)
+
+    in_loop(test)
+    assert (protocol.status, json.loads(protocol.body)["reason"]) == (400, reason)
+    assert ("Connection", "close") in protocol.headers
