@@ -14,6 +14,8 @@ _LOOK_EVERY = 0.5  # seconds
 def lines(status: Mapping[str, Any]) -> str:
     """How things stand, a line each. `status` is what reporting.status gives."""
     found = [f"deliveries waiting: {status['lag']:,}"]
+    if (parked := status["parked"])["customers"]:
+        found.append(parked_line(parked))
     for destination in status["destinations"]:
         line = f"{destination['name']}: {destination['state']}, {destination['pending']:,} contacts to push"
         found.append(f"{line} ({destination['message']})" if destination["message"] else line)
@@ -28,6 +30,12 @@ def lines(status: Mapping[str, Any]) -> str:
     if not status["refills"]:
         found.append("no segment is being refilled")
     return "\n".join(found)
+
+
+def parked_line(parked: Mapping[str, Any]) -> str:
+    """One line on deliveries that wait behind one that broke us."""
+    whose = f"{parked['deliveries']:,} deliveries of {parked['customers']:,} customers"
+    return f"parked: {whose}, tried again by themselves (since {isoformat(parked['oldest_at'])})"
 
 
 def _stream(told: Mapping[str, Any]) -> str:

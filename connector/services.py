@@ -217,7 +217,7 @@ class Services:
                     source=letter["origin"],
                     delivery_id=letter["reference"],
                     topic=letter["topic"],
-                    received_at=letter["at"],
+                    received_at=letter["at"] if letter["received_at"] is None else letter["received_at"],
                     headers=letter["headers"],
                     body=letter["body"],
                 )

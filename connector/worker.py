@@ -11,10 +11,11 @@ from sqlalchemy.exc import OperationalError
 from connector import clock
 from connector.clock import Millis
 from connector.domain import DestinationConfig
-from connector.errors import ConnectorError, Fenced, UnprocessableEvent
+from connector.errors import Fenced
 from connector.fetching import Errands
 from connector.housekeeping import Housekeeping
-from connector.inbox import deliveries
+from connector.inbox.care import Care
+from connector.inbox.parking import Parking
 from connector.inbox.runner import run_once
 from connector.jobs import Jobs
 from connector.past import Past
@@ -35,7 +36,6 @@ from connector.sync.turn import Turn
 
 log = structlog.get_logger("worker")
 
-_BATCH = 500  # records in one transaction
 _DUE = 500  # people whose windows have lapsed, in one transaction
 _IDLE_WAIT = 0.1  # seconds without news before the clock is looked at again
 _LOOK_EVERY = 0.5  # seconds between looks for a newer configuration
@@ -55,8 +55,8 @@ class Worker:
         self._looked_at = float("-inf")
         self._pushers: dict[str, tuple[Pusher, threading.Event, threading.Thread | None]] = {}
         self._pollers: dict[str, tuple[Poller, threading.Event, threading.Thread | None]] = {}
-        self._singly = 0  # records still to be taken one by one, after a batch that failed
-        self._taken: Rec | None = None  # the first record of the batch under way
+        self._care = Care()
+        self.parking = Parking(services.database, lambda tx, records, now: self.pipeline.handle(tx, records, now))
         self.jobs = Jobs(services.database)
         self.housekeeping = Housekeeping(services)
         self.duplicates = DuplicateSearch(services.database)
@@ -95,7 +95,7 @@ class Worker:
     def step(self, wait: float = 0.0) -> int:
         """One round: a batch of the log, the people that are due, a piece of background work; how much was done."""
         self.refresh()
-        done = self._follow_log(wait) + self._mind_clock()
+        done = self._follow_log(wait) + self.parking.step(self.now()) + self._mind_clock()
         if done:
             self._wake()
         if self.jobs.step(self.pipeline, self.now()):
@@ -141,39 +141,13 @@ class Worker:
 
     def _follow_log(self, wait: float) -> int:
         services = self.services
-        try:
-            limit = 1 if self._singly else _BATCH
-            done = run_once(services.database, services.log, self._handle, limit=limit, wait=wait)
-        except (ConnectorError, OperationalError):
-            raise  # the fault lies with us or the disk, not with a record
-        except Exception as error:
-            if not self._singly:
-                log.warning("worker.batch_failed", error=type(error).__name__)
-                # A record of this batch cannot be worked on: take the next ones singly, until it shows itself.
-                self._singly = _BATCH
-                return 1
-            log.exception("worker.record_failed")
-            return run_once(services.database, services.log, self._bury(error, self._taken), limit=1)
-        if self._singly and done:
-            self._singly -= 1
-        return done
+        return run_once(services.database, services.log, self._handle, wait=wait, care=self._care)
 
     def _handle(self, tx: Connection, records: Sequence[Rec]) -> None:
-        self._taken = records[0]
-        self.pipeline.handle(tx, records, self.now())
-
-    def _bury(self, fault: Exception, broken: Rec | None) -> Callable[[Connection, Sequence[Rec]], None]:
-        """A handler that puts the record which broke us among the dead letters; any other is worked on as ever, because
-        another worker may have buried the broken one meanwhile."""
-        error = UnprocessableEvent(f"{type(fault).__name__}: {fault}", reason="failed")
-
-        def bury(tx: Connection, records: Sequence[Rec]) -> None:
-            if records[0] == broken:
-                deliveries.add_dead_letters(tx, [(records[0], error)], self.now())
-            else:
-                self._handle(tx, records)
-
-        return bury
+        if self._care.fault is not None:
+            self.parking.put_aside(tx, records[0], self._care.fault, self.now())
+        else:
+            self.parking.work_off(tx, records, self.now())
 
     def _mind_clock(self) -> int:
         with self.services.database.read() as connection:

@@ -16,12 +16,15 @@ from connector.cli.commands import data_option, services_at
 @data_option
 def dead_letters(reason: str | None, origin: str | None, again: bool, limit: int, data_dir: Path | None) -> None:
     """List what could not be processed or was rejected for good."""
+    from connector import progress
+    from connector.inbox import parking
     from connector.reporting import dead_letters as letters
 
     with services_at(data_dir) as services:
         with services.database.read() as connection:
             wanted = letters.Filter(state="open", reason=reason, origin=origin)
             page = letters.dead_letters(connection, wanted, None, limit)
+            parked = parking.standing(connection)
         for row in page.items:
             click.echo(
                 f"{row['id']}\t{clock.isoformat(row['at'])}\t{row['kind']}\t{row['origin']}\t{row['topic']}\t"
@@ -32,6 +35,8 @@ def dead_letters(reason: str | None, origin: str | None, again: bool, limit: int
             click.echo(f"{count} put in line again")
         elif not page.items:
             click.echo("There are none.")
+        if parked["customers"]:
+            click.echo(progress.parked_line(parked))
 
 
 @click.command()

@@ -53,6 +53,12 @@ def fresh(tx: Connection, records: Sequence[Rec], now: Millis) -> list[Rec]:
     return news
 
 
+def unseen(tx: Connection, records: Sequence[Rec]) -> None:
+    """Take back that these were worked on."""
+    for record in records:
+        tx.execute(delete(seen).where(seen.c.source == record.source, seen.c.delivery_id == record.delivery_id))
+
+
 def forget_seen(tx: Connection, before: Millis, limit: int) -> int:
     """The number of delivery ids forgotten: older than any sender repeats (Shopify: 4 hours, 2026-09)."""
     old = select(seen.c.source, seen.c.delivery_id).where(seen.c.at < before).limit(limit)
@@ -80,6 +86,7 @@ def add_dead_letters(tx: Connection, letters: Iterable[tuple[Rec, ConnectorError
             "reason": error.reason,
             "message": error.message,
             "at": now,
+            "received_at": record.received_at,
             "headers": record.headers,
             "body": record.body,
         }

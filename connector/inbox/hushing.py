@@ -10,6 +10,7 @@ _HUSH = (
     "UPDATE delivery SET headers = json_set(headers, ?, 'quiet')"
     " WHERE part = ? AND pos >= ? AND json_extract(headers, ?) IS NOT ?"
 )
+_HUSH_PARKED = "UPDATE parked SET headers = json_set(headers, ?, 'quiet') WHERE json_extract(headers, ?) IS NOT ?"
 
 
 def hush(files: Files) -> int:
@@ -19,4 +20,6 @@ def hush(files: Files) -> int:
     with closing(sqlite3.connect(files.log)) as log, log:
         for part in heads:
             count += log.execute(_HUSH, (name, part, positions.get(part, 0), name, HISTORY)).rowcount
+    with closing(sqlite3.connect(files.state)) as state, state:
+        count += state.execute(_HUSH_PARKED, (name, name, HISTORY)).rowcount
     return count

@@ -5,12 +5,13 @@ from collections.abc import Callable, Sequence
 from sqlalchemy import Connection, select, update
 
 from connector.errors import Fenced
+from connector.inbox.care import Care
 from connector.ports import EventLog, Rec
 from connector.storage.database import Database
 from connector.storage.phrases import upsert
 from connector.storage.tables import log_position
 
-Handle = Callable[[Connection, Sequence[Rec]], None]
+Handle = Callable[[Connection, Sequence[Rec]], object]
 
 
 def positions(database: Database) -> dict[int, int]:
@@ -19,33 +20,51 @@ def positions(database: Database) -> dict[int, int]:
         return {part: pos for part, pos in connection.execute(select(log_position.c.part, log_position.c.pos))}
 
 
-def run_once(database: Database, log: EventLog, handle: Handle, *, limit: int = 500, wait: float = 0.1) -> int:
+def run_once(
+    database: Database,
+    log: EventLog,
+    handle: Handle,
+    *,
+    limit: int = 500,
+    wait: float = 0.1,
+    care: Care | None = None,
+) -> int:
     """Works off one batch and returns its number of records. Raises Fenced when another worker was faster: nothing was
-    written then, and the log has been rewound. Any exception of `handle` leaves everything as it was."""
+    written then, and the log has been rewound. Any exception that `care` has no answer to leaves everything that is not
+    done as it was."""
     if not log.fill(wait):
         return 0
     got = log.batch(limit)
     if got is None:
         return 0
     part, records = got
-    try:
-        with database.tx() as tx:
-            pos = _position(tx, part)
-            if pos is None:
-                log.leave(part, records[0].pos)
-                return 0
-            records = [record for record in records if record.pos >= pos]
-            if not records:
-                log.rewind(part, pos)
-                return 0
-            _advance(tx, part, expect=pos, to=records[-1].pos + 1)
-            handle(tx, records)
-            log.archive(tx, part, records)
-    except BaseException:
-        log.rewind(part, records[0].pos if records else 0)
-        raise
-    log.done(part, records[-1].pos + 1)
-    return len(records)
+    done = 0
+    while records:
+        try:
+            with database.tx() as tx:
+                pos = _position(tx, part)
+                if pos is None:
+                    log.leave(part, records[0].pos)
+                    return done
+                records = [record for record in records if record.pos >= pos]
+                if not records:
+                    log.rewind(part, pos)
+                    return done
+                taken = records if care is None else care.take(part, records)
+                _advance(tx, part, expect=pos, to=taken[-1].pos + 1)
+                handle(tx, taken)
+                log.archive(tx, part, taken)
+        except BaseException as error:
+            if care is not None and care.failed(error):
+                continue
+            log.rewind(part, records[0].pos if records else 0)
+            raise
+        if care is not None:
+            care.succeeded()
+        log.done(part, taken[-1].pos + 1)
+        records = records[len(taken) :]
+        done += len(taken)
+    return done
 
 
 def _position(tx: Connection, part: int) -> int | None:

@@ -57,11 +57,13 @@ class Pipeline:
         self._decisions = Decisions(configuration, ruleset)
         self._outbox = Outbox(configuration.streams)
 
-    def handle(self, tx: Connection, records: Sequence[Rec], now: Millis) -> None:
+    def handle(self, tx: Connection, records: Sequence[Rec], now: Millis) -> dict[Rec, Exception]:
         """Work off records of the log: all effects, in the caller's transaction. A record that cannot be understood
-        goes to dead letters; anything else that fails raises, and then nothing is written."""
+        goes to dead letters. Returned are those over which their source stumbles, with later ones of the same customer:
+        none of them has had an effect. Anything else that fails raises, and then nothing is written."""
         fresh = deliveries.fresh(tx, records, now)
-        meant, letters, counts = understand(fresh, self.configuration, self._sources)
+        meant, letters, broken, counts = understand(fresh, self.configuration, self._sources)
+        deliveries.unseen(tx, list(broken))
         self._shapes.look(tx, (one.delivery for one in meant), now)
         for lawful, some in groupby(meant, lambda one: one.normalised.privacy is not None):
             if lawful:
@@ -72,6 +74,7 @@ class Pipeline:
         fetches.want(tx, self._named(meant), now)
         deliveries.add_dead_letters(tx, letters, now)
         counters.add(tx, counts, now)
+        return broken
 
     def _named(self, meant: Sequence[Meant]) -> Iterator[fetches.Wanted]:
         """What the deliveries only name. Another shop of the same sender is none of ours."""

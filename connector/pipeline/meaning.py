@@ -19,20 +19,30 @@ log = structlog.get_logger("pipeline")
 
 def understand(
     records: Iterable[Rec], configuration: Configuration, sources: Mapping[str, Source]
-) -> tuple[list[Meant], list[tuple[Rec, UnprocessableEvent]], Counter[tuple[str, str]]]:
-    """Those that mean something, those that nobody understands with the reason, and (counter, label) -> how many."""
+) -> tuple[list[Meant], list[tuple[Rec, UnprocessableEvent]], dict[Rec, Exception], Counter[tuple[str, str]]]:
+    """Those that mean something, those that nobody understands with the reason, those over which a source of ours
+    stumbles with all later ones of the same customer, and (counter, label) -> how many."""
     meant, letters, counts = [], [], Counter[tuple[str, str]]()
+    broken: dict[Rec, Exception] = {}
+    stuck: dict[str, Exception] = {}
     for record in records:
-        counts[("deliveries", f"{record.source}/{record.topic}")] += 1
-        delivery = deliveries.delivery(record)
+        if record.key in stuck:
+            broken[record] = stuck[record.key]
+            continue
         try:
+            delivery = deliveries.delivery(record)
             with noticing() as faults:
                 normalised = _normalised(delivery, configuration, sources)
         except UnprocessableEvent as error:
+            counts[("deliveries", f"{record.source}/{record.topic}")] += 1
             letters.append((record, error))
             counts[("dead_letters", error.reason)] += 1
             log.warning("delivery.unprocessable", delivery=delivery.id, topic=delivery.topic, reason=error.reason)
             continue
+        except Exception as error:
+            broken[record] = stuck[record.key] = error
+            continue
+        counts[("deliveries", f"{record.source}/{record.topic}")] += 1
         if not record.topic.startswith(deliveries.FETCHED):
             counts[(GOOD, record.source)] += 1
         for fault in set(faults):
@@ -40,7 +50,7 @@ def understand(
         if normalised.skipped:
             counts[("skipped", f"{record.source}/{normalised.skipped}")] += 1
         meant.append(Meant(delivery, normalised, account=_account(delivery, normalised, configuration)))
-    return meant, letters, counts
+    return meant, letters, broken, counts
 
 
 def _normalised(delivery: Delivery, configuration: Configuration, sources: Mapping[str, Source]) -> Normalised:

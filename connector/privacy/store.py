@@ -314,9 +314,10 @@ def end_trace(tx: Connection, request: int) -> None:
 
 def dead_deliveries(connection: Connection, until: Millis, after: int, limit: int) -> list[tuple[int, bytes]]:
     """(id, body) of deliveries among the dead letters, in order."""
+    received_at = func.coalesce(dead_letter.c.received_at, dead_letter.c.at)
     query = (
         select(dead_letter.c.id, dead_letter.c.body)
-        .where(dead_letter.c.kind == "delivery", dead_letter.c.at <= until, dead_letter.c.id > after)
+        .where(dead_letter.c.kind == "delivery", received_at <= until, dead_letter.c.id > after)
         .order_by(dead_letter.c.id)
         .limit(limit)
     )

@@ -1,4 +1,4 @@
-"""Raw deliveries and dead letters searched for people who were erased, a piece at a time."""
+"""Raw deliveries, parked and dead ones searched for people who were erased, a piece at a time."""
 
 import re
 from collections.abc import Sequence
@@ -8,6 +8,7 @@ import orjson
 from sqlalchemy import delete, select
 
 from connector.clock import Millis
+from connector.inbox import parking
 from connector.inbox.sql import unpack
 from connector.privacy import store
 from connector.storage.database import Database
@@ -44,7 +45,7 @@ def step(database: Database, inbox: Database, now: Millis) -> bool:
     with inbox.read() as connection:
         rows = connection.execute(query).all()
     done = list(takewhile(lambda row: row.pos < positions.get(row.part, 0), rows))
-    hits = [row.id for row in done if found.search(row.key.encode()) or found.search(unpack(row.body))]
+    hits = [row.id for row in done if _names(found, row.key, unpack(row.body))]
     if hits:
         with inbox.tx() as tx:
             tx.execute(delete(delivery).where(delivery.c.id.in_(hits)))
@@ -54,11 +55,18 @@ def step(database: Database, inbox: Database, now: Millis) -> bool:
                 store.count(tx, trace["request_id"], deliveries=len(hits))
                 store.move_trace(tx, trace["request_id"], done[-1].id)
         return bool(done)
-    letters = _dead_letters(database, found, trace["until"])
+    # What is parked may become a dead letter, and never the other way.
+    with database.tx() as tx:
+        waiting = parking.forget(tx, lambda one: _names(found, one.key, one.body), trace["until"])
+    letters = waiting + _dead_letters(database, found, trace["until"])
     with database.tx() as tx:
         store.count(tx, trace["request_id"], deliveries=len(hits) + letters)
         store.end_trace(tx, trace["request_id"])
     return True
+
+
+def _names(found: re.Pattern[bytes], key: str, body: bytes) -> bool:
+    return bool(found.search(key.encode()) or found.search(body))
 
 
 def _dead_letters(database: Database, found: re.Pattern[bytes], until: Millis) -> int:

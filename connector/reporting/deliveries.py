@@ -1,7 +1,7 @@
-"""Deliveries as received, and what became of each: waiting, processed or dead."""
+"""Deliveries as received, and what became of each: waiting, parked, processed or dead."""
 
 import base64
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import orjson
@@ -12,10 +12,10 @@ from connector.inbox.sql import unpack
 from connector.reporting.backlog import positions
 from connector.reporting.filters import EQUAL, SINCE, UNTIL, conditions
 from connector.reporting.pages import Page, Row, cut, decode
-from connector.storage.tables import dead_letter, delivery, log_head
+from connector.storage.tables import dead_letter, delivery, log_head, parked
 
-QUEUED, PROCESSED, DEAD = "queued", "processed", "dead"
-STATES = (QUEUED, PROCESSED, DEAD)
+QUEUED, PARKED, PROCESSED, DEAD = "queued", "parked", "processed", "dead"
+STATES = (QUEUED, PARKED, PROCESSED, DEAD)
 
 _MOST_DEAD = 10_000  # of which the newest are told apart in a filtered list
 
@@ -61,8 +61,8 @@ def deliveries(state: Connection, inbox: Connection, wanted: Filter, cursor: str
     if cursor is not None:
         query = query.where(delivery.c.id < decode(cursor, int)[0])
     rows = inbox.execute(query.order_by(delivery.c.id.desc()).limit(limit + 1)).mappings().all()
-    dead = _dead_among(state, [(row["source"], row["delivery_id"]) for row in rows])
-    return cut([_row(row, done, dead) for row in rows], limit, lambda row: (row["id"],))
+    told = _told_of(state, [(row["source"], row["delivery_id"]) for row in rows])
+    return cut([_row(row, done, told) for row in rows], limit, lambda row: (row["id"],))
 
 
 def one(state: Connection, inbox: Connection, delivery_row: int) -> Row | None:
@@ -72,8 +72,8 @@ def one(state: Connection, inbox: Connection, delivery_row: int) -> Row | None:
     row = inbox.execute(query).mappings().one_or_none()
     if row is None:
         return None
-    dead = _dead_among(state, [(row["source"], row["delivery_id"])])
-    return {**_row(row, done, dead), "headers": orjson.loads(row["headers"]), **shown(unpack(row["body"]))}
+    told = _told_of(state, [(row["source"], row["delivery_id"])])
+    return {**_row(row, done, told), "headers": orjson.loads(row["headers"]), **shown(unpack(row["body"]))}
 
 
 def shown(body: bytes) -> Row:
@@ -89,6 +89,10 @@ def _in_state(state: Connection, inbox: Connection, wanted: str, done: Mapping[i
     queued = or_(false(), *(and_(delivery.c.part == part, delivery.c.pos >= done.get(part, 0)) for part in parts))
     if wanted == QUEUED:
         return queued
+    waiting = state.execute(select(parked.c.source, parked.c.delivery_id).limit(_MOST_DEAD))
+    held = tuple_(delivery.c.source, delivery.c.delivery_id).in_([tuple(one) for one in waiting])
+    if wanted == PARKED:
+        return held
     letters = state.execute(
         select(dead_letter.c.origin, dead_letter.c.reference)
         .where(dead_letter.c.kind == "delivery", dead_letter.c.state == "open")
@@ -96,24 +100,25 @@ def _in_state(state: Connection, inbox: Connection, wanted: str, done: Mapping[i
         .limit(_MOST_DEAD)
     )
     dead = tuple_(delivery.c.source, delivery.c.delivery_id).in_([tuple(letter) for letter in letters])
-    return dead if wanted == DEAD else and_(not_(queued), not_(dead))
+    return dead if wanted == DEAD else and_(not_(queued), not_(held), not_(dead))
 
 
-def _dead_among(state: Connection, references: Sequence[tuple[str, str]]) -> set[tuple[str, str]]:
-    return set(_letters(state, references)) if references else set()
-
-
-def _letters(state: Connection, references: Iterable[tuple[str, str]]) -> Iterable[tuple[str, str]]:
-    query = select(dead_letter.c.origin, dead_letter.c.reference).where(
+def _told_of(state: Connection, references: Sequence[tuple[str, str]]) -> dict[tuple[str, str], str]:
+    """(source, delivery id) -> its state, of those that are dead or parked."""
+    if not references:
+        return {}
+    waiting = select(parked.c.source, parked.c.delivery_id).where(
+        tuple_(parked.c.source, parked.c.delivery_id).in_(references)
+    )
+    letters = select(dead_letter.c.origin, dead_letter.c.reference).where(
         dead_letter.c.kind == "delivery",
         dead_letter.c.state == "open",
-        tuple_(dead_letter.c.origin, dead_letter.c.reference).in_(list(references)),
+        tuple_(dead_letter.c.origin, dead_letter.c.reference).in_(references),
     )
-    return ((origin, reference) for origin, reference in state.execute(query))
+    found = {(row[0], row[1]): PARKED for row in state.execute(waiting)}
+    return found | {(row[0], row[1]): DEAD for row in state.execute(letters)}
 
 
-def _row(row: RowMapping, done: Mapping[int, int], dead: set[tuple[str, str]]) -> Row:
+def _row(row: RowMapping, done: Mapping[int, int], told: Mapping[tuple[str, str], str]) -> Row:
     state = PROCESSED if row["pos"] < done.get(row["part"], 0) else QUEUED
-    if (row["source"], row["delivery_id"]) in dead:
-        state = DEAD
-    return {**row, "state": state}
+    return {**row, "state": told.get((row["source"], row["delivery_id"]), state)}

@@ -6,6 +6,7 @@ from sqlalchemy import Connection
 
 from connector.clock import Millis
 from connector.domain import StreamConfig
+from connector.inbox import parking
 from connector.privacy.store import unfinished
 from connector.reporting import asked, backlog, dead_letters, destinations, segments
 from connector.reporting.pages import Row
@@ -15,8 +16,8 @@ from connector.reporting.streams import standings
 def status(
     state: Connection, inbox: Connection, names: list[str], streams: Mapping[str, StreamConfig], now: Millis
 ) -> Row:
-    """{lag, oldest_waiting_at, partitions, refills, destinations, streams, sources, erasures, dead_letters} at `now`.
-    `names` are the configured destinations; of partitions only those with a lag are listed."""
+    """{lag, oldest_waiting_at, partitions, parked, refills, destinations, streams, sources, erasures, dead_letters} at
+    `now`. `names` are the configured destinations; of partitions only those with a lag are listed."""
     parts = backlog.partitions(state, inbox)
     running = segments.refills(state, now)
     return {
@@ -28,6 +29,7 @@ def status(
             for part in parts
             if part.lag
         ],
+        "parked": parking.standing(state),
         "refills": [refill for refill in running.values() if refill["finished_at"] is None],
         "destinations": destinations.standings(state, names, now),
         "streams": standings(state, streams),

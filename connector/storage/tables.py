@@ -63,6 +63,36 @@ claim = Table(
     Index("claim_at", "at"),
 )
 
+parked_key = Table(
+    "parked_key",
+    metadata,
+    # A customer key whose deliveries wait behind one that broke us (see inbox.parking).
+    Column("key", Text, primary_key=True),
+    Column("waiting", Integer, nullable=False),  # deliveries, the broken one among them
+    Column("attempts", Integer, nullable=False),  # that failed since the last one that went through
+    Column("due_at", BigInteger, nullable=False),
+    Column("since", BigInteger, nullable=False),
+    Column("message", Text, nullable=False),  # of the last attempt
+    Index("parked_key_due", "due_at"),
+    sqlite_with_rowid=False,
+)
+
+parked = Table(
+    "parked",
+    metadata,
+    Column("id", BigId, primary_key=True),  # a customer's are tried in this order; positions of another log are others
+    Column("key", Text, nullable=False),
+    Column("pos", BigInteger, nullable=False),
+    Column("source", Text, nullable=False),
+    Column("delivery_id", Text, nullable=False),
+    Column("topic", Text, nullable=False),
+    Column("received_at", BigInteger, nullable=False),
+    Column("headers", Text, nullable=False),
+    Column("body", LargeBinary, nullable=False),
+    Index("parked_key_id", "key", "id"),
+    Index("parked_delivery", "source", "delivery_id"),
+)
+
 seen = Table(
     "seen",
     metadata,
@@ -84,6 +114,7 @@ dead_letter = Table(
     Column("reason", Text, nullable=False),
     Column("message", Text, nullable=False),
     Column("at", BigInteger, nullable=False),
+    Column("received_at", BigInteger),  # of a delivery: it may have been parked before it came here
     Column("headers", Text, nullable=False, server_default="{}"),
     Column("body", LargeBinary, nullable=False),
     Column("state", Text, nullable=False, server_default="open"),  # open | replayed | discarded

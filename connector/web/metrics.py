@@ -16,6 +16,7 @@ from sqlalchemy import Connection
 from sqlalchemy.exc import SQLAlchemyError
 
 from connector.clock import SECOND, Millis
+from connector.inbox import parking
 from connector.privacy.store import unfinished
 from connector.quality.silence import silent
 from connector.quality.store import FAULTS, heard
@@ -154,6 +155,7 @@ class _Shared:
             waits = {name: destinations.held(state, row, name) for name, row in accounts.items()}
             held = {name: row["contacts"] for name, row in waits.items() if row is not None}
             letters = dead_letters.by_reason(state)
+            parked = parking.standing(state)
             verified = verifications.latest(state)
             members = self._count_members(state, now)
             erasures = {(row["destination"], row["state"]): row["contacts"] for row in unfinished(state)}
@@ -164,6 +166,15 @@ class _Shared:
         yield _gauge("storecue_lag", "Deliveries that wait to be processed.", (), [((), sum(p.lag for p in parts))])
         age = 0.0 if oldest is None else max(0, now - oldest) / SECOND
         yield _gauge("storecue_lag_seconds", "How long the oldest delivery has been waiting.", (), [((), age)])
+        yield _gauge(
+            "storecue_parked_customers",
+            "Customers held up by a delivery that broke us.",
+            (),
+            [((), parked["customers"])],
+        )
+        yield _gauge("storecue_parked", "Their deliveries that wait.", (), [((), parked["deliveries"])])
+        age = 0.0 if parked["oldest_at"] is None else max(0, now - parked["oldest_at"]) / SECOND
+        yield _gauge("storecue_parked_seconds", "How long the first of them has been held up.", (), [((), age)])
         yield _gauge(
             "storecue_erasures",
             "Contacts that the law wants erased: pending, or dead when the vendor refused.",

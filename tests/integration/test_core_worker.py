@@ -1,32 +1,13 @@
-"""The worker among others: records that break us, other workers, the clock."""
+"""The worker among others: other workers, the clock."""
 
 from typing import Any
 
 import pytest
 
 from connector.clock import DAY, HOUR
-from connector.pipeline import line
 from connector.segments import store as segment_store
 from connector.worker import Worker
 from tests.conftest import CONFIG, NOON, Shop, order
-
-
-def test_only_the_record_that_breaks_us_is_buried(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Other partitions wait behind it, and their turn is next."""
-    real = line.event_rows
-
-    def breaks(meant: Any, batch: Any, zone: Any) -> Any:
-        if any(one.delivery.id.startswith("bad") for one in meant):
-            raise RuntimeError("boom")
-        return real(meant, batch, zone)
-
-    monkeypatch.setattr(line, "event_rows", breaks)
-    for number in range(40):
-        one = order(1000 + number, customer=500 + number, email=f"p{number}@example.com")
-        shop.deliver("orders/create", one, id=f"bad{number}" if number % 20 == 7 else f"good{number}")
-    shop.work()
-    assert shop.rows("SELECT reference FROM dead_letter ORDER BY reference") == [("bad27",), ("bad7",)]
-    assert shop.rows("SELECT count(*) FROM shop_order") == [(38,)]
 
 
 def test_two_workers_finish_the_refill_of_a_removed_segment(shop: Shop) -> None:

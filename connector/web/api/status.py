@@ -22,6 +22,14 @@ class PartitionAnswer(Schema):
     lag = fields.Integer(required=True)
 
 
+class ParkedAnswer(Schema):
+    """Deliveries that broke us, with those of the same customers behind them: tried again, then dead letters."""
+
+    customers = fields.Integer(required=True)
+    deliveries = fields.Integer(required=True)
+    oldest_at = instant("Since when the customer waits who waits longest.", required=True)
+
+
 class DeadAnswer(Schema):
     """Open dead letters of one reason."""
 
@@ -88,6 +96,7 @@ class StatusAnswer(Schema):
     partitions = fields.List(
         fields.Nested(PartitionAnswer), required=True, metadata={"description": "Those with a lag."}
     )
+    parked = fields.Nested(ParkedAnswer, required=True)
     refills = fields.List(fields.Nested(RefillAnswer), required=True, metadata={"description": "Those under way."})
     destinations = fields.List(fields.Nested(StandingAnswer), required=True)
     streams = fields.List(fields.Nested(StreamAnswer), required=True)

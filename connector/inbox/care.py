@@ -1,0 +1,68 @@
+"""How many records to take at once, when some of them break us."""
+
+from collections.abc import Sequence
+
+import structlog
+from sqlalchemy.exc import DatabaseError, DataError, DBAPIError, IntegrityError, ProgrammingError
+
+from connector.errors import ConfigurationError, Fenced
+from connector.ports import Rec
+
+log = structlog.get_logger("worker")
+
+_MOST = 500  # records in one transaction
+
+
+def faults_of_ours(error: BaseException) -> bool:
+    """True when no record is to blame: another worker, the database, the disk, or what an operator must mend."""
+    if isinstance(error, DBAPIError) and error.connection_invalidated:
+        return True
+    if isinstance(error, DataError | IntegrityError | ProgrammingError):
+        return False
+    return isinstance(error, Fenced | ConfigurationError | DatabaseError) or not isinstance(error, Exception)
+
+
+class Care:
+    """What one worker has learned of records that raise. A batch of n that holds one is taken in about log2(n) pieces
+    until the one is alone; pieces are smaller while that happens often.
+
+    Of a piece that raised, the first half is tried. When that goes through, the second half must hold the bad record:
+    it is halved without being tried as a whole. `fault` is what the only record that was taken last is known to raise.
+    """
+
+    def __init__(self) -> None:
+        self.fault: Exception | None = None
+        self._size = _MOST
+        self._bad: dict[int, tuple[int, Exception]] = {}
+        """Partition -> up to where a bad record lies, and what was raised"""
+        self._taken: tuple[int, int] | None = None
+
+    def take(self, part: int, records: Sequence[Rec]) -> Sequence[Rec]:
+        """The first of these records, to be taken in one transaction."""
+        end, fault = self._bad.get(part, (0, None))
+        suspects = sum(record.pos < end for record in records)
+        self.fault = fault if suspects == 1 else None
+        taken = records[: max(1, suspects // 2) if suspects else self._size]
+        self._taken = (part, taken[-1].pos + 1)
+        return taken
+
+    def succeeded(self) -> None:
+        """What was taken last is done."""
+        assert self._taken is not None
+        (part, end), self._taken = self._taken, None
+        if part not in self._bad:
+            self._size = min(_MOST, self._size + self._size // 4 + 1)
+        elif end >= self._bad[part][0]:
+            del self._bad[part]
+
+    def failed(self, error: BaseException) -> bool:
+        """What was taken last has raised, and nothing of it is done. False when no record is to blame for that."""
+        taken, self._taken = self._taken, None
+        if taken is None or not isinstance(error, Exception) or faults_of_ours(error):
+            return False
+        part, end = taken
+        if part not in self._bad:
+            log.warning("worker.batch_failed", error=type(error).__name__)
+            self._size = max(1, self._size // 4)
+        self._bad[part] = (end, error)
+        return True

@@ -1,0 +1,195 @@
+"""Deliveries that broke us, and those of the same customers behind them: kept in order, tried again, never for ever."""
+
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import structlog
+from sqlalchemy import Connection, RowMapping, bindparam, delete, func, insert, select, update
+
+from connector.clock import MINUTE, SECOND, Millis
+from connector.errors import UnprocessableEvent
+from connector.inbox import deliveries
+from connector.inbox.care import faults_of_ours
+from connector.ports import Rec
+from connector.storage import counters
+from connector.storage.database import Database
+from connector.storage.tables import parked, parked_key
+
+log = structlog.get_logger("worker")
+
+Handle = Callable[[Connection, Sequence[Rec], Millis], Mapping[Rec, Exception]]
+"""All effects of the records, but of those it gives back with what they raised: they have had none."""
+
+_WAITS: Sequence[Millis] = (SECOND, 10 * SECOND, MINUTE, 10 * MINUTE)
+"""Before the second and each further attempt: a fault that passes does so within minutes, or somebody must act."""
+
+_MOST = 200  # deliveries of one customer that wait: a sender that does not stop must not fill the table
+_KEYS = 20  # customers in one transaction
+_PIECE = 50  # deliveries of one of them in it
+
+_KEY = parked_key.c.key == bindparam("key_")
+_HELD = select(parked_key).where(parked_key.c.key.in_(bindparam("keys", expanding=True))).order_by(parked_key.c.key)
+_DUE = select(parked_key).where(parked_key.c.due_at <= bindparam("now_")).order_by(parked_key.c.due_at).limit(_KEYS)
+_RECORDS = (
+    select(parked.c.id, *(parked.c[name] for name in Rec._fields))
+    .where(parked.c.key == bindparam("key_"))
+    .order_by(parked.c.id)
+    .limit(bindparam("limit_"))
+)
+_GONE = delete(parked).where(parked.c.id == bindparam("id_"))
+
+
+class Parking:
+    """Works records off by `handle`; those that break us hold up nobody but their own customer."""
+
+    def __init__(self, database: Database, handle: Handle) -> None:
+        self._database = database
+        self._handle = handle
+
+    def work_off(self, tx: Connection, records: Sequence[Rec], now: Millis) -> None:
+        """All effects of the records but of those that have to wait, which are parked. Raises what `handle` raises."""
+        free = _join(tx, records, now)
+        if free:
+            _park(tx, self._handle(tx, free, now), now)
+
+    def put_aside(self, tx: Connection, record: Rec, fault: Exception, now: Millis) -> None:
+        """Park a record that is known to break us."""
+        _park(tx, dict.fromkeys(_join(tx, [record], now), fault), now)
+
+    def step(self, now: Millis) -> int:
+        """Try again what is due; the number of deliveries that are done with, or put off once more."""
+        with self._database.read() as connection:
+            if connection.execute(_DUE, {"now_": now}).first() is None:
+                return 0
+        with self._database.tx() as tx:
+            # What another worker has under way is its own until it is done.
+            due = tx.execute(_DUE.with_for_update(skip_locked=True), {"now_": now}).mappings().all()
+            return sum(self._try(tx, row, now) for row in due)
+
+    def _try(self, tx: Connection, row: RowMapping, now: Millis) -> int:
+        """Take a customer's deliveries in order until one fails that is worth another attempt."""
+        key, attempts, settled, due_at, message = row["key"], row["attempts"], 0, now, row["message"]
+        for id_, record in _records(tx, key, _PIECE):
+            fault = self._fault(tx, record, now)
+            if fault is None:
+                attempts = 0
+            else:
+                attempts, message = attempts + 1, told(fault)
+                if attempts <= len(_WAITS):
+                    due_at = now + _WAITS[attempts - 1]
+                    break
+                _bury(tx, record, message, now)
+            tx.execute(_GONE, {"id_": id_})
+            settled += 1
+        left = row["waiting"] - settled
+        if left:
+            news = {"waiting": left, "attempts": attempts, "due_at": due_at, "message": message}
+            tx.execute(update(parked_key).where(_KEY).values(news), {"key_": key})
+        else:
+            tx.execute(delete(parked_key).where(_KEY), {"key_": key})
+        return settled + (due_at > now)
+
+    def _fault(self, tx: Connection, record: Rec, now: Millis) -> Exception | None:
+        try:
+            with tx.begin_nested():
+                for fault in self._handle(tx, [record], now).values():
+                    return fault
+        except Exception as error:
+            if faults_of_ours(error):
+                raise
+            return error
+        return None
+
+
+def told(fault: Exception) -> str:
+    return f"{type(fault).__name__}: {fault}"
+
+
+def standing(connection: Connection) -> dict[str, Any]:
+    """{customers, deliveries, oldest_at}: what is parked, and since when the one that waits longest."""
+    query = select(
+        func.count().label("customers"),
+        func.coalesce(func.sum(parked_key.c.waiting), 0).label("deliveries"),
+        func.min(parked_key.c.since).label("oldest_at"),
+    )
+    row = connection.execute(query).mappings().one()
+    return {**row, "deliveries": int(row["deliveries"])}
+
+
+def forget(tx: Connection, names: Callable[[Rec], bool], until: Millis) -> int:
+    """The number of parked deliveries that were received until then, name a person and are gone."""
+    query = select(parked.c.id, *(parked.c[name] for name in Rec._fields)).where(parked.c.received_at <= until)
+    gone = {row[0]: row.key for row in tx.execute(query) if names(Rec(*row[1:]))}
+    keys = sorted(set(gone.values()))
+    tx.execute(_HELD.with_for_update(), {"keys": keys}).all()
+    count = tx.execute(delete(parked).where(parked.c.id.in_(gone))).rowcount
+    left = select(func.count()).where(parked.c.key == parked_key.c.key).scalar_subquery()
+    tx.execute(update(parked_key).where(parked_key.c.key.in_(keys)).values(waiting=left, message=""))
+    tx.execute(delete(parked_key).where(parked_key.c.waiting == 0))
+    return count
+
+
+def _join(tx: Connection, records: Sequence[Rec], now: Millis) -> list[Rec]:
+    """The records whose customers are not held up; the others are put behind those that wait already."""
+    if tx.execute(select(parked_key.c.key).limit(1)).first() is None:
+        return list(records)
+    keys = sorted({record.key for record in records})
+    # The lock makes us wait for a worker that has the customer under way, and then see whether any is left.
+    held = {row["key"]: row for row in tx.execute(_HELD.with_for_update(), {"keys": keys}).mappings()}
+    behind = [record for record in records if record.key in held]
+    _add(tx, behind)
+    for key, some in _by_key(behind).items():
+        waiting = held[key]["waiting"] + len(some)
+        if waiting <= _MOST:
+            tx.execute(update(parked_key).where(_KEY).values(waiting=waiting), {"key_": key})
+        else:
+            _release(tx, held[key], waiting, now)
+    return [record for record in records if record.key not in held]
+
+
+def _release(tx: Connection, row: RowMapping, waiting: int, now: Millis) -> None:
+    """Bury the first of too many; the others are tried at once, each a single time."""
+    for id_, first in _records(tx, row["key"], 1):
+        _bury(tx, first, row["message"], now)
+        tx.execute(_GONE, {"id_": id_})
+    news = {"waiting": waiting - 1, "attempts": len(_WAITS) + 1, "due_at": now}
+    tx.execute(update(parked_key).where(_KEY).values(news), {"key_": row["key"]})
+
+
+def _park(tx: Connection, broken: Mapping[Rec, Exception], now: Millis) -> None:
+    if not broken:
+        return
+    _add(tx, broken)
+    rows = []
+    for key, some in _by_key(broken).items():
+        first, fault = some[0], broken[some[0]]
+        log.warning("worker.record_parked", source=first.source, delivery=first.delivery_id, exc_info=fault)
+        row = {"key": key, "waiting": len(some), "attempts": 1, "due_at": now + _WAITS[0], "since": now}
+        rows.append(row | {"message": told(fault)})
+    tx.execute(insert(parked_key), rows)
+
+
+def _add(tx: Connection, records: Sequence[Rec] | Mapping[Rec, Exception]) -> None:
+    if records:
+        tx.execute(insert(parked), [record._asdict() for record in records])
+
+
+def _by_key(records: Sequence[Rec] | Mapping[Rec, Exception]) -> dict[str, list[Rec]]:
+    found: dict[str, list[Rec]] = defaultdict(list)
+    for record in records:
+        found[record.key].append(record)
+    return found
+
+
+def _records(tx: Connection, key: str, limit: int) -> list[tuple[int, Rec]]:
+    return [(row[0], Rec(*row[1:])) for row in tx.execute(_RECORDS, {"key_": key, "limit_": limit})]
+
+
+def _bury(tx: Connection, record: Rec, message: str, now: Millis) -> None:
+    """Put a record among the dead letters, once, and count it as worked on."""
+    if deliveries.fresh(tx, [record], now):
+        error = UnprocessableEvent(message, reason="failed")
+        log.error("worker.record_failed", source=record.source, delivery=record.delivery_id, reason=error.reason)
+        deliveries.add_dead_letters(tx, [(record, error)], now)
+        counters.add(tx, {("dead_letters", error.reason): 1}, now)

@@ -1,0 +1,359 @@
+"""Records that break us: found in few transactions, parked with their customers, tried again, buried in the end."""
+
+import math
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from sqlalchemy.exc import OperationalError
+
+from connector.app import create_app
+from connector.clock import MINUTE, SECOND
+from connector.inbox import parking, runner
+from connector.inbox.hushing import hush
+from connector.pipeline import line, meaning
+from connector.storage.backup import Files
+from connector.worker import Worker
+from tests.conftest import NOON, Shop, order
+
+GIVEN_UP = 11 * MINUTE + 11 * SECOND
+"""After it the first record has had its fifth attempt."""
+
+Broken = Callable[..., None]
+
+
+@pytest.fixture
+def broken(monkeypatch: pytest.MonkeyPatch) -> Broken:
+    """Lets the line raise over deliveries whose ids begin so: deep in it, or already in their source."""
+    stored, normalised = line.event_rows, meaning._normalised
+
+    def break_(*beginnings: str, deep: bool = True, error: type[Exception] = RuntimeError) -> None:
+        def check(*ids: str) -> None:
+            if beginnings and any(one.startswith(beginnings) for one in ids):
+                raise error("boom")
+
+        def event_rows(meant: Any, *rest: Any) -> Any:
+            if deep:
+                check(*(one.delivery.id for one in meant))
+            return stored(meant, *rest)
+
+        def understand(delivery: Any, *rest: Any) -> Any:
+            if not deep:
+                check(delivery.id)
+            return normalised(delivery, *rest)
+
+        monkeypatch.setattr(line, "event_rows", event_rows)
+        monkeypatch.setattr(meaning, "_normalised", understand)
+
+    return break_
+
+
+def sell(shop: Shop, number: int, id_: str | None = None, *, customer: int | None = None, total: int = 10) -> None:
+    who = number if customer is None else customer
+    one = order(1000 + number, customer=500 + who, email=f"p{who}@example.com", total=f"{total}.00", at=shop.time)
+    shop.deliver("orders/create", one, id=id_ or f"good{number}")
+
+
+def parked(shop: Shop) -> list[str]:
+    return [id_ for (id_,) in shop.rows("SELECT delivery_id FROM parked ORDER BY key, id")]
+
+
+def letters(shop: Shop) -> list[tuple[Any, ...]]:
+    return shop.rows("SELECT reference, reason, message FROM dead_letter ORDER BY id")
+
+
+def sold(shop: Shop) -> set[str]:
+    return {id_ for (id_,) in shop.rows("SELECT id FROM shop_order")}
+
+
+@pytest.mark.parametrize("deep", [True, False])
+def test_only_the_customer_of_a_record_that_breaks_us_is_held_up(shop: Shop, broken: Broken, deep: bool) -> None:
+    broken("bad", deep=deep)
+    for number in range(40):
+        sell(shop, number, f"bad{number}" if number % 20 == 7 else None)
+    sell(shop, 50, "after", customer=7)
+    sell(shop, 51, "also", customer=8)
+    shop.work()
+    assert sorted(parked(shop)) == ["after", "bad27", "bad7"]
+    assert len(sold(shop)) == 39
+    assert letters(shop) == []
+    assert shop.rows("SELECT count(*) FROM seen") == [(39,)]
+
+
+@pytest.mark.parametrize("deep", [True, False])
+def test_a_customer_waits_for_eleven_minutes_and_goes_on_in_order(
+    shop: Shop, broken: Broken, monkeypatch: pytest.MonkeyPatch, deep: bool
+) -> None:
+    broken("bad", deep=deep)
+    tried: Counter[str] = Counter()
+    order_: list[str] = []
+    handle = line.Pipeline.handle
+
+    def note(self: Any, tx: Any, records: Any, now: int) -> Any:
+        tried.update(record.delivery_id for record in records)
+        left = handle(self, tx, records, now)
+        order_.extend(record.delivery_id for record in records if record not in left)
+        return left
+
+    monkeypatch.setattr(line.Pipeline, "handle", note)
+    sell(shop, 1, "bad", customer=1)
+    shop.work()
+    for number in range(2, 6):
+        sell(shop, number, customer=1)
+    for seconds in (0, 1, 11, 71):
+        shop.at(NOON + seconds * SECOND)
+        assert parked(shop) == ["bad", "good2", "good3", "good4", "good5"]
+    tries = tried["bad"]
+    shop.at(NOON + GIVEN_UP - 1)
+    assert tried["bad"] == tries, "not before it is due"
+    shop.at(NOON + GIVEN_UP)
+    assert letters(shop) == [("bad", "failed", "RuntimeError: boom")]
+    assert order_ == ["good2", "good3", "good4", "good5"]
+    assert shop.rows("SELECT count(*) FROM parked_key") == [(0,)]
+    assert shop.rows("SELECT label, count FROM counter WHERE name = 'dead_letters'") == [("failed", 1)]
+    sell(shop, 6, customer=1)
+    shop.work()
+    assert order_[-1] == "good6"
+
+
+def test_what_breaks_us_for_a_moment_only_is_no_dead_letter(shop: Shop, broken: Broken) -> None:
+    broken("bad")
+    sell(shop, 1, "bad", customer=1, total=10)
+    shop.work()
+    sell(shop, 2, customer=1)
+    shop.work()
+    broken()
+    shop.at(NOON + SECOND)
+    assert sold(shop) == {"1001", "1002"}
+    assert shop.rows("SELECT (SELECT count(*) FROM parked), (SELECT count(*) FROM dead_letter)") == [(0, 0)]
+
+
+def test_a_customer_over_whom_everything_stumbles_is_not_held_up_once_more_for_each_record(
+    shop: Shop, broken: Broken
+) -> None:
+    broken("bad")
+    for number in range(4):
+        sell(shop, number, f"bad{number}", customer=1)
+    sell(shop, 4, "good", customer=1)
+    sell(shop, 5, "bad5", customer=1)
+    for seconds in (0, 1, 11, 71):
+        shop.at(NOON + seconds * SECOND)
+    shop.at(NOON + GIVEN_UP)
+    assert [id_ for id_, _, _ in letters(shop)] == ["bad0", "bad1", "bad2", "bad3"]
+    assert sold(shop) == {"1004"}
+    assert parked(shop) == ["bad5"], "what follows one that went through has all its attempts"
+
+
+def test_a_delivery_that_nobody_understands_is_a_dead_letter_at_once(shop: Shop) -> None:
+    shop.deliver("orders/create", b'{"id": "bad", "email": "p1@example.com"}', id="bad")
+    shop.work()
+    assert [id_ for id_, _, _ in letters(shop)] == ["bad"]
+    assert parked(shop) == []
+
+
+def test_a_bad_record_of_500_costs_log_n_transactions(
+    shop: Shop, broken: Broken, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one_partition(shop, 500, "bad333")
+    broken("bad")
+    begun = transactions(shop, monkeypatch)
+    shop.work()
+    assert parked(shop) == ["bad333"]
+    assert len(sold(shop)) == 499
+    # The batch, log2(500) halves, the parking, and the rest in pieces that grow again.
+    assert begun["log"] <= 1 + math.ceil(math.log2(500)) + 1 + 3
+
+
+def test_where_every_record_is_bad_none_costs_more_than_its_own(
+    shop: Shop, broken: Broken, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one_partition(shop, 200, *(f"bad{number}" for number in range(200)))
+    broken("bad")
+    begun = transactions(shop, monkeypatch)
+    shop.work()
+    assert len(parked(shop)) == 200
+    assert begun["log"] <= 2 * 200 + 20
+
+
+def one_partition(shop: Shop, count: int, *bad: str) -> None:
+    """Orders of as many customers, all of them in one batch."""
+    shop.services.log._part = lambda _key: 3  # type: ignore[method-assign]
+    for number in range(count):
+        sell(shop, number, f"bad{number}" if f"bad{number}" in bad else None)
+
+
+def transactions(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
+    """Counts those in which the log's position is read, from now on."""
+    begun: Counter[str] = Counter()
+    real = runner._position
+
+    def position(*arguments: Any) -> Any:
+        begun["log"] += 1
+        return real(*arguments)
+
+    monkeypatch.setattr(runner, "_position", position)
+    return begun
+
+
+def test_a_customer_of_whom_too_much_waits_is_released(
+    shop: Shop, broken: Broken, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(parking, "_MOST", 5)
+    broken("bad")
+    sell(shop, 1, "bad1", customer=1)
+    shop.work()
+    for number in range(2, 6):
+        sell(shop, number, "bad3" if number == 3 else None, customer=1)
+    shop.work()
+    assert len(parked(shop)) == 5
+    sell(shop, 6, customer=1)
+    shop.work()
+    assert [id_ for id_, _, _ in letters(shop)] == ["bad1"]
+    assert parked(shop) == ["bad3", "good4", "good5", "good6"], "good2 went through, so bad3 has its own attempts"
+    broken()
+    shop.at(NOON + SECOND)
+    assert sold(shop) == {"1002", "1003", "1004", "1005", "1006"}
+
+
+def test_a_fault_of_the_disk_parks_nothing(shop: Shop, broken: Broken, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: Any) -> Any:
+        raise OperationalError("INSERT", {}, Exception("database or disk is full"))
+
+    real = line.event_rows
+    monkeypatch.setattr(line, "event_rows", full)
+    sell(shop, 1)
+    for _ in range(3):
+        with pytest.raises(OperationalError):
+            shop.worker.step()
+    monkeypatch.setattr(line, "event_rows", real)
+    shop.work()
+    assert (parked(shop), letters(shop), sold(shop)) == ([], [], {"1001"})
+    broken("bad")
+    sell(shop, 2, "bad")
+    shop.work()
+    shop.time += SECOND
+    monkeypatch.setattr(line, "event_rows", full)
+    with pytest.raises(OperationalError):
+        shop.worker.step()
+    assert shop.rows("SELECT attempts FROM parked_key") == [(1,)]
+    monkeypatch.setattr(line, "event_rows", real)
+    shop.work()
+    assert sold(shop) == {"1001", "1002"}
+
+
+def test_two_workers_try_a_parked_customer_once(shop: Shop, broken: Broken) -> None:
+    broken("bad")
+    sell(shop, 1, "bad", customer=1)
+    shop.work()
+    sell(shop, 2, customer=1)
+    other = Worker(shop.services, lambda: shop.time, push=False)
+    other.step()
+    shop.time = NOON + SECOND
+    shop.worker.step()
+    other.step()
+    assert shop.rows("SELECT attempts, waiting FROM parked_key") == [(2, 2)]
+    other.close()
+
+
+def test_a_restart_goes_on_with_what_is_parked(shop: Shop, broken: Broken) -> None:
+    broken("bad")
+    sell(shop, 1, "bad", customer=1)
+    shop.work()
+    shop.worker.close()
+    broken()
+    shop.worker = Worker(shop.services, lambda: shop.time, push=False)
+    shop.at(NOON + SECOND)
+    assert sold(shop) == {"1001"}
+
+
+def test_a_buried_record_is_replayed_as_any_other(shop: Shop, broken: Broken) -> None:
+    broken("bad")
+    sell(shop, 1, "bad", customer=1)
+    shop.work()
+    for seconds in (1, 11, 71, 671):
+        shop.at(NOON + seconds * SECOND)
+    [(letter,)] = shop.rows("SELECT id FROM dead_letter WHERE received_at < at")
+    broken()
+    assert shop.services.replay_dead_letters([letter], now=shop.time) == 1
+    shop.work()
+    assert sold(shop) == {"1001"}
+    sell(shop, 1, "bad", customer=1)
+    shop.work()
+    assert shop.rows("SELECT count(*) FROM seen") == [(2,)], "the sender's repeat of a dead letter is one"
+
+
+def test_an_erased_person_is_not_among_the_parked(shop: Shop, broken: Broken) -> None:
+    sell(shop, 1, customer=1)
+    shop.work()
+    broken("bad")
+    sell(shop, 2, "bad2", customer=1)
+    sell(shop, 3, "bad3", customer=2)
+    shop.work()
+    shop.time += 1
+    shop.deliver("customers/redact", {"shop_id": 9, "customer": {"id": 501, "email": "p1@example.com"}})
+    for seconds in (2, 12, 75, 700, 2000):
+        shop.at(NOON + seconds * SECOND)
+    assert shop.rows("SELECT state FROM privacy_request") == [("done",)]
+    assert [id_ for id_, _, _ in letters(shop)] == ["bad3"]
+    assert shop.rows("SELECT email FROM profile") == []
+
+
+def test_an_erasure_takes_what_is_parked_before_it_is_tried_again(shop: Shop, broken: Broken) -> None:
+    sell(shop, 1, customer=1)
+    shop.work()
+    broken("bad")
+    sell(shop, 2, "bad2", customer=1)
+    sell(shop, 3, customer=1)
+    sell(shop, 4, "bad4", customer=2)
+    shop.work()
+    headers = {"Authorization": f"Bearer {create(shop)}"}
+    with create_app(services=shop.services, now=lambda: shop.time).test_client() as client:
+        answer = client.post(
+            "/api/v1/privacy-requests", json={"kind": "erase", "email": "p1@example.com"}, headers=headers
+        )
+        assert answer.status_code == 201, answer.text
+    shop.at(NOON + 6 * SECOND - 1)
+    assert parked(shop) == ["bad4"]
+    assert shop.rows("SELECT waiting FROM parked_key") == [(1,)]
+
+
+def create(shop: Shop) -> str:
+    from connector.web.store import create_token
+
+    with shop.services.database.tx() as tx:
+        return str(create_token(tx, "test", shop.time))
+
+
+def test_what_was_parked_when_a_backup_was_made_starts_no_flow(shop: Shop, broken: Broken) -> None:
+    broken("bad")
+    sell(shop, 1, "bad")
+    shop.work()
+    folder = shop.services.settings.data_dir
+    assert hush(Files(folder / "storecue.db", folder / "inbox.db")) == 1
+    broken()
+    shop.at(NOON + SECOND)
+    assert sold(shop) == {"1001"}
+    assert shop.rows("SELECT count(*) FROM cue") == [(0,)]
+
+
+def test_what_is_parked_is_told(shop: Shop, broken: Broken) -> None:
+    broken("bad")
+    sell(shop, 1, "bad", customer=1)
+    shop.work()
+    shop.time += SECOND // 2
+    sell(shop, 2, customer=1)
+    shop.work()
+    app = create_app(services=shop.services, now=lambda: NOON + MINUTE)
+    token = {"Authorization": f"Bearer {create(shop)}"}
+    with app.test_client() as client:
+        status = client.get("/api/v1/status", headers=token).json
+        states = client.get("/api/v1/deliveries", headers=token).json["items"]
+        only = client.get("/api/v1/deliveries?state=parked", headers=token).json["items"]
+        metrics = client.get("/metrics").text
+    assert (status["parked"]["customers"], status["parked"]["deliveries"]) == (1, 2)
+    assert {one["delivery_id"]: one["state"] for one in states} == {"bad": "parked", "good2": "parked"}
+    assert len(only) == 2
+    assert "storecue_parked_customers 1.0\n" in metrics
+    assert "storecue_parked 2.0\n" in metrics
+    assert "storecue_parked_seconds 60.0\n" in metrics
