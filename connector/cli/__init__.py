@@ -6,6 +6,7 @@ from connector.cli import (
     approving,
     backfills,
     configuration,
+    copying,
     database,
     destinations,
     keys,
@@ -55,6 +56,8 @@ for command in (
 
 for command in (approving.plan, approving.approve, approving.new_account):
     destinations.destination.add_command(command)
+
+database.db.add_command(copying.db_copy)
 
 sources.source.add_command(trying.source_try)
 sources.source.add_command(backfills.source_verify)

@@ -33,7 +33,7 @@ def db_backup(folder: Path, data_dir: Path | None) -> None:
     from connector.storage.backup import back_up
 
     files = _files(settings_of(data_dir=data_dir))
-    with _bars() as moved:
+    with bars() as moved:
         made = back_up(files, folder, now=clock.now(), storecue=version("storecue"), moved=moved)
     size = sum(made.bytes.values()) / 1024**2
     click.echo(f"Backed up to {folder}: {size:,.1f} MiB; {made.waiting:,} deliveries in it wait to be worked off.")
@@ -53,7 +53,7 @@ def db_restore(folder: Path, force: bool, state_only: bool, quiet: bool, data_di
 
     settings = settings_of(data_dir=data_dir)
     files = _files(settings)
-    with _bars() as moved:
+    with bars() as moved:
         made = manifest_of(folder, moved)
     settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     held = alone(settings.data_dir)
@@ -92,7 +92,7 @@ def db_check(folder: Path | None, data_dir: Path | None) -> None:
         files = _files(settings_of(data_dir=data_dir))
     else:
         files = Files(folder / STATE, folder / LOG)
-        with _bars() as moved:
+        with bars() as moved:
             click.echo(f"backed up at {manifest_of(folder, moved).made_at}, as its manifest says")
     found = False
     for fault in faults(files):
@@ -114,8 +114,8 @@ def _as_is(_: "Files") -> None:
 
 
 @contextmanager
-def _bars() -> Iterator["Moved"]:
-    """A bar for each file, on a terminal."""
+def bars() -> Iterator["Moved"]:
+    """A bar for each file or table, on a terminal."""
     from rich.console import Console
     from rich.progress import Progress, TaskID
 

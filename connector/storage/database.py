@@ -74,6 +74,12 @@ class Database:
                 connection.exec_driver_sql(_ALONE)
             metadata.create_all(connection)
 
+    @property
+    def place(self) -> str:
+        """Where it is, for people: a file, or host and name without the password."""
+        url = self.engine.url
+        return str(url.database) if self.dialect == "sqlite" else f"{url.host or url.query.get('host')}/{url.database}"
+
     def close(self) -> None:
         self.engine.dispose()
 

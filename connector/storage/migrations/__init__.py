@@ -15,18 +15,23 @@ HEAD = "0001"
 def migrate(database: Database) -> None:
     """Bring the state's tables to HEAD, in one transaction; nothing is done when they are there already."""
     with database.read() as connection:
-        if _version(connection) == HEAD:
+        if version_of(connection) == HEAD:
             return
     with database.tx() as tx:
-        if (version := _version(tx)) == HEAD:
+        if (version := version_of(tx)) == HEAD:
             return
         if version is None:
             metadata.create_all(tx)
             create_functions(tx)
-            tx.execute(text("CREATE TABLE alembic_version (version_num VARCHAR(32) NOT NULL PRIMARY KEY)"))
-            tx.execute(text("INSERT INTO alembic_version VALUES (:head)"), {"head": HEAD})
+            stamp(tx)
         else:
             upgrade(tx)
+
+
+def stamp(tx: Connection) -> None:
+    """Note that the tables, which were just made, are those of HEAD."""
+    tx.execute(text("CREATE TABLE alembic_version (version_num VARCHAR(32) NOT NULL PRIMARY KEY)"))
+    tx.execute(text("INSERT INTO alembic_version VALUES (:head)"), {"head": HEAD})
 
 
 def upgrade(connection: Connection, revision: str = "head") -> None:
@@ -40,7 +45,8 @@ def upgrade(connection: Connection, revision: str = "head") -> None:
     command.upgrade(config, revision)
 
 
-def _version(connection: Connection) -> str | None:
+def version_of(connection: Connection) -> str | None:
+    """The version of the tables that are there, None for none."""
     if not inspect(connection).has_table("alembic_version"):
         return None
     row = connection.execute(text("SELECT version_num FROM alembic_version")).first()
