@@ -29,6 +29,8 @@ from tests.chaos.figures import pytest_terminal_summary as pytest_terminal_summa
 from tests.postgres import create_database, server
 
 SECRET = "hush"
+FEW_PARTITIONS = {"STORECUE_PARTITIONS": "4"}
+"""So that the few deliveries of a test make batches of several, in several parts of the log."""
 NOON = 1_795_000_000_000
 """2026-11-18T11:06:40Z: when the frozen clock of these tests starts."""
 
@@ -104,7 +106,7 @@ class Shop:
     def __init__(self, folder: Path, config: str = CONFIG) -> None:
         self.time = NOON
         os.environ.update(database_of(folder))  # commands find it there
-        self.services = Services(Settings.from_environment(database_of(folder), data_dir=folder))
+        self.services = Services(Settings.from_environment(FEW_PARTITIONS | database_of(folder), data_dir=folder))
         self.metrics = NoMetrics()
         self.receiver = Receiver(self.services, self.metrics, lambda: self.time)  # type: ignore[arg-type]
         self._ids = itertools.count(1)

@@ -4,7 +4,8 @@ import re
 
 from connector.domain import Json
 
-_ADDRESS = re.compile(r"[^\s(<]+@[^\s)>]+")
+# Begins only where a word does: else each letter of a long text without a space is tried as a beginning.
+_ADDRESS = re.compile(r"(?<![^\s()<>])[^\s()<>]+@[^\s)>]+")
 
 
 def without_addresses(text: str) -> str:

@@ -105,7 +105,7 @@ def test_news_of_one_person_goes_past_a_fill_that_the_vendor_is_working_on(synce
 
     pusher.clock = clock
     synced.klaviyo.job_seconds = synced.mailchimp.batch_seconds = 50
-    fake.faults.latency = 0.25  # longer than the sender's looks are apart
+    fake.faults.latency = 0.15  # longer than the sender's looks are apart
     synced.shop.worker.push_once()
     assert any(ADA in seen and len(seen) < 60 for seen in shown), "she was told before the fill had ended"
     fake.faults.latency = 0.0

@@ -17,7 +17,7 @@ from connector.segments.query import DIALECTS
 from connector.segments.sql import statement
 from connector.segments.store import due, load_facts, load_memberships, save_memberships
 
-ANY = settings(deadline=None, suppress_health_check=list(HealthCheck), max_examples=250)
+ANY = settings(deadline=None, suppress_health_check=list(HealthCheck), max_examples=120)
 HORIZON = 45 + 2 * LONGEST  # minutes after which nothing can change any more
 
 
