@@ -3,7 +3,7 @@
 import itertools
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from connector.inbox.kafka.cluster import Cluster
 from connector.inbox.kafka.log import KafkaLog
@@ -65,7 +65,7 @@ class SqlPlace(Place):
         self._apart: list[Database] = []
 
     def _log(self) -> EventLog:
-        self._apart.append(Database(self._url))
+        self._apart.append(Database(self._url, one_writer=False))
         return SqlLog(self._apart[-1], PARTS, lambda: positions(self.state))
 
     def down(self) -> None:
@@ -89,7 +89,7 @@ class SqlPlace(Place):
 class KafkaPlace(Place):
     """KafkaLog on librdkafka's mock cluster, in a topic and a group of its own."""
 
-    def __init__(self, folder: Path, state_url: str, kafka: MockKafka, **more: Any) -> None:
+    def __init__(self, state_url: str, kafka: MockKafka, **more: Any) -> None:
         super().__init__(state_url)
         self.kafka = kafka
         name = f"deliveries-{next(_TOPICS)}"
@@ -116,10 +116,21 @@ def cluster(kafka: MockKafka, **more: Any) -> Cluster:
     return Cluster(kafka.bootstrap, **{"session": 1.1, **more})
 
 
-Made = Callable[[Path, MockKafka], Place]
+class Surroundings(NamedTuple):
+    """What a place may stand on; nothing is started that is not asked for."""
 
-PLACES: dict[str, Made] = {
-    "sql on sqlite": lambda folder, _: SqlPlace(folder, sqlite_url(folder / "state.db")),
-    "kafka, state on sqlite": lambda folder, kafka: KafkaPlace(folder, sqlite_url(folder / "state.db"), kafka),
+    folder: Path
+    kafka: Callable[[], MockKafka]
+    postgres: Callable[[], str]
+
+    def sqlite(self) -> str:
+        return sqlite_url(self.folder / "state.db")
+
+
+PLACES: dict[str, Callable[[Surroundings], Place]] = {
+    "sql on sqlite": lambda here: SqlPlace(here.folder, here.sqlite()),
+    "sql on postgresql": lambda here: SqlPlace(here.folder, here.postgres()),
+    "kafka, state on sqlite": lambda here: KafkaPlace(here.sqlite(), here.kafka()),
+    "kafka, state on postgresql": lambda here: KafkaPlace(here.postgres(), here.kafka()),
 }
 """One line for each log and each database of its state."""

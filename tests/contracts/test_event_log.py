@@ -16,7 +16,7 @@ from connector.ports import EventLog, New, Rec
 from connector.storage.database import Database
 from connector.storage.tables import delivery, log_position
 from tests.brokers import MockKafka
-from tests.logs import PARTS, PLACES, KafkaPlace, Place
+from tests.logs import PARTS, PLACES, KafkaPlace, Place, Surroundings
 
 effects = Table("effect", MetaData(), Column("id", Integer, primary_key=True), Column("delivery_id", Text))
 
@@ -32,9 +32,12 @@ def kafka() -> Iterator[MockKafka]:
     kafka.close()
 
 
-@pytest.fixture(params=PLACES, ids=lambda name: name.replace(" ", "-"))
-def place(request: pytest.FixtureRequest, tmp_path: Path, kafka: MockKafka) -> Iterator[Place]:
-    place = PLACES[request.param](tmp_path, kafka)
+@pytest.fixture(params=PLACES, ids=lambda name: name.replace(",", "").replace(" ", "-"))
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Place]:
+    here = Surroundings(
+        tmp_path, lambda: request.getfixturevalue("kafka"), lambda: request.getfixturevalue("new_postgres")()
+    )
+    place = PLACES[request.param](here)
     place.state.create(effects.metadata)
     yield place
     place.close()
