@@ -35,7 +35,7 @@ class Housekeeping:
         if now < self._next:
             return
         before = now - self._services.settings.retention_days * DAY
-        pruned = self._deliveries(before)
+        pruned = max(self._deliveries(before), self._services.log.prune(before))
         with self._services.database.tx() as tx:
             pruned = max(pruned, deliveries.forget_seen(tx, before, _PIECE))
             for table, closed in _RECORDS:

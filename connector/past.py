@@ -22,7 +22,7 @@ class Past:
         self._services = services
         self._now = now
         self._histories = Histories(services.history)
-        common = (services.database, services.inbox, services.log)
+        common = (services.database, services.log)
         self._backfills = Backfills(*common, services.settings.data_dir, self._histories)
         self._reconciler = Reconciler(*common, self._histories, services.settings.public_url)
         self._turn = Turn(services.settings.data_dir, "sources", "fetch")

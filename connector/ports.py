@@ -50,12 +50,13 @@ class Partition(NamedTuple):
 
 
 class Standing(NamedTuple):
-    """How the log stands. `oldest_at`: when the delivery was received that waits longest, None when none waits or it is
-    not known; `trouble`: why nothing is known, and who must act."""
+    """How the log stands. `log`: what it is, for people; `trouble`: why nothing is known, and who must act; `note`:
+    what somebody should know of it."""
 
+    log: str
     partitions: Sequence[Partition]
-    oldest_at: Millis | None
     trouble: str = ""
+    note: str = ""
 
     @property
     def lag(self) -> int:
@@ -68,9 +69,6 @@ Settled = Callable[[NotDurable | None], None]
 
 class EventLog(Protocol):
     """The durable, partitioned log of deliveries. Everything but `archive` happens outside the effects' transaction."""
-
-    name: str
-    """What it is, for people."""
 
     def create(self) -> None:
         """Make what is missing. Raises ConfigurationError when that takes somebody's doing."""
@@ -102,6 +100,9 @@ class EventLog(Protocol):
     def standing(self) -> Standing:
         """Every partition, its head and how far it was worked off. Positions are read first, so that a lag is never
         understated by what happens in between."""
+
+    def oldest(self, standing: Standing) -> Millis | None:
+        """When the delivery was received that waits longest; None when none waits, or when it is not known."""
 
     def check(self) -> None:
         """Returns when deliveries can be kept at this moment; raises NotDurable."""

@@ -13,7 +13,7 @@ _LOOK_EVERY = 0.5  # seconds
 
 def lines(status: Mapping[str, Any]) -> str:
     """How things stand, a line each. `status` is what reporting.status gives."""
-    found = [f"deliveries waiting: {status['lag']:,}"]
+    found = [_log(status["log"]), _waiting(status)]
     if (parked := status["parked"])["customers"]:
         found.append(parked_line(parked))
     for destination in status["destinations"]:
@@ -30,6 +30,23 @@ def lines(status: Mapping[str, Any]) -> str:
     if not status["refills"]:
         found.append("no segment is being refilled")
     return "\n".join(found)
+
+
+def _log(told: Mapping[str, Any]) -> str:
+    """One line on the log of deliveries."""
+    line = f"log: {told['name']}, {told['partitions']:,} partitions"
+    return f"{line} ({told['message']})" if told["message"] else line
+
+
+def _waiting(status: Mapping[str, Any]) -> str:
+    """One line on what waits in it."""
+    if status["lag"] is None:
+        return "deliveries waiting: not known"
+    line = f"deliveries waiting: {status['lag']:,}"
+    behind = status["partitions"]
+    since = status["oldest_waiting_at"]
+    where = f" in {len(behind):,} of {status['log']['partitions']:,} partitions" if behind else ""
+    return line + where + (f", the oldest since {isoformat(since)}" if since is not None else "")
 
 
 def parked_line(parked: Mapping[str, Any]) -> str:

@@ -61,7 +61,7 @@ class Worker:
         self.housekeeping = Housekeeping(services)
         self.duplicates = DuplicateSearch(services.database)
         self.alarm = SilenceAlarm(services.database)
-        self.privacy = PrivacyWork(services.database, services.inbox)
+        self.privacy = PrivacyWork(services.database, services.inbox, services.log)
         self.past = Past(services, now)
         self.errands = Errands(services, now)
         self.streaming = Streaming(services, now, threads=push)

@@ -52,9 +52,8 @@ def is_news(kind: str, changed_at: Millis, now: Millis) -> bool:
 class Reconciler:
     """The comparison of all sources that have an API: a step of one at a time."""
 
-    def __init__(self, database: Database, inbox: Database, log_: EventLog, histories: Histories, public: str) -> None:
+    def __init__(self, database: Database, log_: EventLog, histories: Histories, public: str) -> None:
         self._database = database
-        self._inbox = inbox
         self._log = log_
         self._histories = histories
         self._public = public
@@ -76,9 +75,9 @@ class Reconciler:
         return known is None or now >= known["at"] + (AGAIN if known["message"] else EVERY)
 
     def _look(self, config: SourceConfig, secrets: tuple[str, ...], now: Millis) -> bool:
-        with self._database.read() as state, self._inbox.read() as inbox:
-            if store.waiting(state, inbox) > CROWD:
-                return False
+        if self._log.standing().lag > CROWD:
+            return False
+        with self._database.read() as state:
             known = store.compared(state, config.name)
             began = known.get(_ALL, {}).get("began_at")
         history = self._histories.of(config)

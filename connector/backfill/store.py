@@ -7,7 +7,7 @@ from sqlalchemy import Connection, delete, func, insert, select, update
 
 from connector.clock import Millis
 from connector.storage.phrases import upsert
-from connector.storage.tables import backfill, entity, log_head, log_position, reconciliation, shop_order
+from connector.storage.tables import backfill, entity, reconciliation, shop_order
 
 Row = dict[str, Any]
 
@@ -58,12 +58,6 @@ def move(tx: Connection, row: Row, **values: Any) -> bool:
         backfill.c.started_at == row["started_at"],
     )
     return tx.execute(update(backfill).where(*here).values(**values)).rowcount == 1
-
-
-def waiting(state: Connection, inbox: Connection) -> int:
-    """How many deliveries wait in the log."""
-    done = state.execute(select(func.coalesce(func.sum(log_position.c.pos), 0))).scalar_one()
-    return int(inbox.execute(select(func.coalesce(func.sum(log_head.c.head), 0))).scalar_one() - done)
 
 
 # --- the comparison ---------------------------------------------------------------------------------------------------

@@ -64,9 +64,8 @@ class Histories:
 class Backfills:
     """The backfills of all sources: one step of one at a time."""
 
-    def __init__(self, database: Database, inbox: Database, log_: EventLog, folder: Path, histories: Histories) -> None:
+    def __init__(self, database: Database, log_: EventLog, folder: Path, histories: Histories) -> None:
         self._database = database
-        self._inbox = inbox
         self._log = log_
         self._folder = folder / "backfill"
         self._histories = histories
@@ -193,8 +192,7 @@ class Backfills:
             store.move(tx, row, attempts=attempts, message=message, due_at=now + wait)
 
     def _crowded(self) -> bool:
-        with self._database.read() as state, self._inbox.read() as inbox:
-            return store.waiting(state, inbox) > CROWD
+        return self._log.standing().lag > CROWD
 
     def _result(self, row: Row) -> Result:
         return Result(self._folder, row["source"], row["kind"])

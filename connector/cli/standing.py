@@ -22,8 +22,8 @@ def status(watch: bool, data_dir: Path | None) -> None:
 
         def look() -> dict[str, Any]:
             configuration = services.configuration()
-            with services.database.read() as state, services.inbox.read() as inbox:
-                return read(state, inbox, list(configuration.destinations), configuration.streams, clock.now())
+            with services.database.read() as state:
+                return read(state, services.log, list(configuration.destinations), configuration.streams, clock.now())
 
         click.echo(progress.lines(look()))
         progress.refills(look, stay=watch)

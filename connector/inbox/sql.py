@@ -84,7 +84,6 @@ class SqlLog:
     """An EventLog in two tables. `positions` gives where processing stands; it is asked once, then we follow on."""
 
     def __init__(self, database: Database, partitions: int, positions: Callable[[], Mapping[int, int]]) -> None:
-        self.name = "database"
         self.database = database
         self.partitions = partitions
         self._positions = positions
@@ -309,10 +308,16 @@ class SqlLog:
         done = self._positions()
         with self.database.read() as connection:
             heads = connection.execute(_HEADS.order_by(log_head.c.part))
-            parts = [Partition(part, head, done.get(part, 0)) for part, head in heads]
-            firsts = [(part.part, part.position) for part in parts if part.lag]
-            oldest = select(func.min(delivery.c.received_at)).where(tuple_(delivery.c.part, delivery.c.pos).in_(firsts))
-            return Standing(parts, connection.execute(oldest).scalar() if firsts else None)
+            return Standing("database", [Partition(part, head, done.get(part, 0)) for part, head in heads])
+
+    def oldest(self, standing: Standing) -> Millis | None:
+        firsts = [(part.part, part.position) for part in standing.partitions if part.lag]
+        if not firsts:
+            return None
+        query = select(func.min(delivery.c.received_at)).where(tuple_(delivery.c.part, delivery.c.pos).in_(firsts))
+        with self.database.read() as connection:
+            at: Millis | None = connection.execute(query).scalar()
+            return at
 
     def check(self) -> None:
         """A real write that adds nothing, because a full disk lets a transaction begin."""

@@ -6,11 +6,12 @@ import structlog
 from sqlalchemy import Connection
 
 from connector.clock import SECOND, Millis
+from connector.ports import EventLog
 from connector.privacy import store, traces
 from connector.privacy.requests import erase
 from connector.storage.database import Database
 
-log = structlog.get_logger("privacy")
+logger = structlog.get_logger("privacy")
 
 _PEOPLE = 50  # of a source, in one transaction
 _EVERY: Millis = 5 * SECOND
@@ -21,9 +22,9 @@ Recompute = Callable[[Connection, Iterable[int], Millis], None]
 class PrivacyWork:
     """What one worker does for privacy requests beside its other work. Each step is short."""
 
-    def __init__(self, database: Database, inbox: Database) -> None:
+    def __init__(self, database: Database, inbox: Database, log: EventLog) -> None:
         self._database = database
-        self._inbox = inbox
+        self._traces = traces.Traces(database, inbox, log)
         self._next: Millis = 0
 
     def step(self, destinations: Iterable[str], recompute: Recompute, now: Millis) -> bool:
@@ -31,7 +32,7 @@ class PrivacyWork:
         if now < self._next:
             return False
         configured = list(destinations)
-        if traces.step(self._database, self._inbox, now) or self._source(configured, recompute, now):
+        if self._traces.step(now) or self._source(configured, recompute, now):
             return True
         with self._database.read() as connection:
             closing = store.settled(connection)
@@ -40,7 +41,7 @@ class PrivacyWork:
             store.prune_forgotten(tx, now)
             for request in closing:
                 if store.close_request(tx, request, now):
-                    log.info("privacy.done", request=request)
+                    logger.info("privacy.done", request=request)
         self._next = now + _EVERY
         return False
 
@@ -62,5 +63,5 @@ class PrivacyWork:
             if not people:
                 store.erase_things(tx, source)
                 store.close_request(tx, id_, now)
-                log.info("privacy.source_erased", request=id_, source=source)
+                logger.info("privacy.source_erased", request=id_, source=source)
             return True

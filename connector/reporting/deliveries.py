@@ -1,4 +1,5 @@
-"""Deliveries as received, and what became of each: waiting, parked, processed or dead."""
+"""Deliveries as received, and what became of each: waiting, parked, processed or dead. Of a log that is no table, those
+that wait are not among them."""
 
 import base64
 from collections.abc import Mapping, Sequence
@@ -9,10 +10,9 @@ from sqlalchemy import ColumnElement, Connection, RowMapping, and_, false, not_,
 
 from connector.clock import Millis
 from connector.inbox.sql import unpack
-from connector.reporting.backlog import positions
 from connector.reporting.filters import EQUAL, SINCE, UNTIL, conditions
 from connector.reporting.pages import Page, Row, cut, decode
-from connector.storage.tables import dead_letter, delivery, log_head, parked
+from connector.storage.tables import dead_letter, delivery, log_position, parked
 
 QUEUED, PARKED, PROCESSED, DEAD = "queued", "parked", "processed", "dead"
 STATES = (QUEUED, PARKED, PROCESSED, DEAD)
@@ -54,10 +54,10 @@ class Filter:
 
 def deliveries(state: Connection, inbox: Connection, wanted: Filter, cursor: str | None, limit: int) -> Page:
     """Deliveries, newest first, without their bodies."""
-    done = positions(state)
+    done = _positions(state)
     query = select(*_COLUMNS).where(*conditions(wanted, _COMPARED))
     if wanted.state is not None:
-        query = query.where(_in_state(state, inbox, wanted.state, done))
+        query = query.where(_in_state(state, wanted.state, done))
     if cursor is not None:
         query = query.where(delivery.c.id < decode(cursor, int)[0])
     rows = inbox.execute(query.order_by(delivery.c.id.desc()).limit(limit + 1)).mappings().all()
@@ -67,7 +67,7 @@ def deliveries(state: Connection, inbox: Connection, wanted: Filter, cursor: str
 
 def one(state: Connection, inbox: Connection, delivery_row: int) -> Row | None:
     """One delivery with its headers and its body as received."""
-    done = positions(state)
+    done = _positions(state)
     query = select(*_COLUMNS, delivery.c.headers, delivery.c.body).where(delivery.c.id == delivery_row)
     row = inbox.execute(query).mappings().one_or_none()
     if row is None:
@@ -84,9 +84,13 @@ def shown(body: bytes) -> Row:
         return {"body": base64.b64encode(body).decode(), "encoding": "base64"}
 
 
-def _in_state(state: Connection, inbox: Connection, wanted: str, done: Mapping[int, int]) -> ColumnElement[bool]:
-    parts = inbox.execute(select(log_head.c.part)).scalars()
-    queued = or_(false(), *(and_(delivery.c.part == part, delivery.c.pos >= done.get(part, 0)) for part in parts))
+def _positions(state: Connection) -> dict[int, int]:
+    return {part: pos for part, pos in state.execute(select(log_position.c.part, log_position.c.pos))}
+
+
+def _in_state(state: Connection, wanted: str, done: Mapping[int, int]) -> ColumnElement[bool]:
+    worked_off = (and_(delivery.c.part == part, delivery.c.pos < pos) for part, pos in done.items())
+    queued = not_(or_(false(), *worked_off))
     if wanted == QUEUED:
         return queued
     waiting = state.execute(select(parked.c.source, parked.c.delivery_id).limit(_MOST_DEAD))

@@ -7,26 +7,30 @@ from sqlalchemy import Connection
 from connector.clock import Millis
 from connector.domain import StreamConfig
 from connector.inbox import parking
+from connector.ports import EventLog
 from connector.privacy.store import unfinished
-from connector.reporting import asked, backlog, dead_letters, destinations, segments
+from connector.reporting import asked, dead_letters, destinations, segments
 from connector.reporting.pages import Row
 from connector.reporting.streams import standings
 
 
-def status(
-    state: Connection, inbox: Connection, names: list[str], streams: Mapping[str, StreamConfig], now: Millis
-) -> Row:
-    """{lag, oldest_waiting_at, partitions, parked, refills, destinations, streams, sources, erasures, dead_letters} at
-    `now`. `names` are the configured destinations; of partitions only those with a lag are listed."""
-    parts = backlog.partitions(state, inbox)
+def status(state: Connection, log: EventLog, names: list[str], streams: Mapping[str, StreamConfig], now: Millis) -> Row:
+    """{log, lag, oldest_waiting_at, partitions, parked, refills, destinations, streams, sources, erasures,
+    dead_letters} at `now`. `names` are the configured destinations; of partitions only those with a lag are listed."""
+    standing = log.standing()
     running = segments.refills(state, now)
     return {
         "at": now,
-        "lag": sum(part.lag for part in parts),
-        "oldest_waiting_at": backlog.oldest_waiting(inbox, parts),
+        "log": {
+            "name": standing.log,
+            "partitions": len(standing.partitions),
+            "message": standing.trouble or standing.note,
+        },
+        "lag": None if standing.trouble else standing.lag,
+        "oldest_waiting_at": log.oldest(standing),
         "partitions": [
             {"part": part.part, "head": part.head, "position": part.position, "lag": part.lag}
-            for part in parts
+            for part in standing.partitions
             if part.lag
         ],
         "parked": parking.standing(state),

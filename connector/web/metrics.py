@@ -20,7 +20,7 @@ from connector.inbox import parking
 from connector.privacy.store import unfinished
 from connector.quality.silence import silent
 from connector.quality.store import FAULTS, heard
-from connector.reporting import backlog, dead_letters, destinations, segments, streams, verifications
+from connector.reporting import dead_letters, destinations, segments, streams, verifications
 from connector.reporting.counts import counts
 from connector.reporting.sources import ACCEPTED, REJECTED
 from connector.storage import counters
@@ -146,9 +146,9 @@ class _Shared:
     def collect(self) -> Iterator[Metric]:
         now = self._now()
         names = self._services.configuration()
-        with self._services.database.read() as state, self._services.inbox.read() as inbox:
-            parts = backlog.partitions(state, inbox)
-            oldest = backlog.oldest_waiting(inbox, parts)
+        log = self._services.log.standing()
+        oldest = self._services.log.oldest(log)
+        with self._services.database.read() as state:
             counted = counts(state, *_COUNTERS)
             waiting, cues = destinations.pending(state), destinations.pending_cues(state)
             accounts = destinations.accounts(state)
@@ -161,11 +161,15 @@ class _Shared:
             erasures = {(row["destination"], row["state"]): row["contacts"] for row in unfinished(state)}
             good = heard(state)
             followed = streams.standings(state, names.streams)
+        known = not log.trouble
         sizes = files(self._services.settings.database_url, self._services.settings.inbox_url)._asdict()
         yield from _counter_families(counted)
-        yield _gauge("storecue_lag", "Deliveries that wait to be processed.", (), [((), sum(p.lag for p in parts))])
+        yield _gauge("storecue_log_known", "1 while the log can be asked what waits in it.", (), [((), int(known))])
+        lag = [((), log.lag)] if known else []
+        yield _gauge("storecue_lag", "Deliveries that wait to be processed.", (), lag)
         age = 0.0 if oldest is None else max(0, now - oldest) / SECOND
-        yield _gauge("storecue_lag_seconds", "How long the oldest delivery has been waiting.", (), [((), age)])
+        ages = [((), age)] if known and (oldest is not None or not log.lag) else []
+        yield _gauge("storecue_lag_seconds", "How long the oldest delivery has been waiting.", (), ages)
         yield _gauge(
             "storecue_parked_customers",
             "Customers held up by a delivery that broke us.",

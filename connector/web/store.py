@@ -9,7 +9,7 @@ from sqlalchemy import Connection, insert, select, update
 
 from connector.clock import HOUR, Millis
 from connector.storage.phrases import upsert
-from connector.storage.tables import api_token, log_head, meta
+from connector.storage.tables import api_token, meta
 
 _PREFIX = "sc_"  # lets secret scanners, and our own log, recognise one
 
@@ -76,8 +76,3 @@ def note_ready(tx: Connection, now: Millis) -> None:
     """A real write to the state, because a full disk lets a transaction begin."""
     row = upsert(meta).values(name="ready_at", value=str(now))
     tx.execute(row.on_conflict_do_update(index_elements=["name"], set_={"value": row.excluded.value}))
-
-
-def touch_log(tx: Connection) -> bool:
-    """A real write to the log that adds nothing to it; False when it has no partitions."""
-    return tx.execute(update(log_head).values(head=log_head.c.head)).rowcount > 0

@@ -258,8 +258,7 @@ def test_whoever_buys_meanwhile_does_not_wait(
     for _ in range(200):
         aurora.time += 6_000
         while aurora.worker.past.step_backfill():
-            with aurora.services.database.read() as state, aurora.services.inbox.read() as inbox:
-                most = max(most, store.waiting(state, inbox))
+            most = max(most, aurora.services.log.standing().lag)
         aurora.work()
     assert states(aurora) == {"orders": "done"}
     assert most <= 10 + 7

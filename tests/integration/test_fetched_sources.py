@@ -336,8 +336,8 @@ def test_a_refused_token_pauses_the_source_and_status_says_why(big: BigShop) -> 
     right, big.fake.token = big.fake.token, "another-token-of-the-fake-store"
     big.tell("store/order/created", type="order", id=250)
     big.fetch()
-    with big.services.database.read() as state, big.services.inbox.read() as inbox:
-        told = status(state, inbox, [], {}, big.time)["sources"]
+    with big.services.database.read() as state:
+        told = status(state, big.services.log, [], {}, big.time)["sources"]
     assert [(one["source"], one["state"], one["waiting"]) for one in told] == [("shop", "stopped", 1)]
     assert "access token" in told[0]["message"] and right not in told[0]["message"]
     asked = len(big.fake.asked)
@@ -347,8 +347,8 @@ def test_a_refused_token_pauses_the_source_and_status_says_why(big: BigShop) -> 
     big.configure(big.text())  # with the token that is right now
     big.fetch()
     assert big.segments() == {"buyers"}
-    with big.services.database.read() as state, big.services.inbox.read() as inbox:
-        assert status(state, inbox, [], {}, big.time)["sources"] == []
+    with big.services.database.read() as state:
+        assert status(state, big.services.log, [], {}, big.time)["sources"] == []
 
 
 def test_another_store_of_the_same_app_is_none_of_ours(big: BigShop) -> None:

@@ -16,7 +16,7 @@ from connector.inbox.sql import unpack
 from connector.ports import New
 from connector.privacy.requests import GRACE
 from connector.privacy.store import PERSONAL, run_now
-from connector.privacy.traces import pattern, step
+from connector.privacy.traces import Traces, pattern
 from connector.storage.tables import metadata
 from connector.web.store import create_token
 from tests.conftest import CONFIG, NOON, Shop, order
@@ -175,7 +175,8 @@ def test_what_waits_to_be_worked_on_is_not_taken_out_of_the_line(shop: Shop) -> 
         pass
     shop.deliver("orders/updated", order(1004))
     database, inbox = shop.services.database, shop.services.inbox
-    while step(database, inbox, shop.time):
+    traced = Traces(database, inbox, shop.services.log)
+    while traced.step(shop.time):
         pass
     assert len(shop.rows("SELECT * FROM trace")) == 1
     with inbox.read() as connection:

@@ -81,8 +81,8 @@ def test_status_and_metrics_show_lag_and_errors(shop: Shop) -> None:
     configuration = shop.services.configuration()
 
     def read() -> list[dict[str, Any]]:
-        with shop.services.database.read() as state, shop.services.inbox.read() as inbox:
-            return status(state, inbox, [], configuration.streams, shop.time)["streams"]
+        with shop.services.database.read() as state:
+            return status(state, shop.services.log, [], configuration.streams, shop.time)["streams"]
 
     clicks, facts = read()
     assert (clicks["state"], clicks["lag"], clicks["direction"]) == ("unknown", None, "read")

@@ -32,7 +32,11 @@ STREAM = {
 
 def status(*refills: tuple[str, int, int]) -> dict[str, Any]:
     return {
+        "log": {"name": "database", "partitions": 16, "message": ""},
         "lag": 1234,
+        "oldest_waiting_at": 1_795_000_000_000,
+        "parked": {"customers": 2, "deliveries": 5, "oldest_at": 1_795_000_000_000},
+        "partitions": [{"part": 3, "head": 2_000, "position": 766, "lag": 1_234}],
         "destinations": [
             {"name": "klaviyo", "state": "unauthorized", "pending": 7, "message": "the key was refused"} | READ,
             {"name": "hubspot", "state": "active", "pending": 0, "message": ""} | dict.fromkeys(READ),
@@ -53,7 +57,9 @@ def status(*refills: tuple[str, int, int]) -> dict[str, Any]:
 
 def test_a_line_for_each_thing_to_know() -> None:
     assert progress.lines(status()).splitlines() == [
-        "deliveries waiting: 1,234",
+        "log: database, 16 partitions",
+        "deliveries waiting: 1,234 in 1 of 16 partitions, the oldest since 2026-11-18T11:06:40.000Z",
+        "parked: 5 deliveries of 2 customers, tried again by themselves (since 2026-11-18T11:06:40.000Z)",
         "klaviyo: unauthorized, 7 contacts to push (the key was refused)",
         "  200 of 1,000 contacts read back at 2026-11-18T11:06:40.000Z: 3 differed, 2 put right",
         "hubspot: active, 0 contacts to push",
@@ -81,3 +87,16 @@ def test_the_bars_stay_until_the_last_refill_is_done(monkeypatch, capsys) -> Non
 def test_one_look_without_staying(capsys) -> None:  # type: ignore[no-untyped-def]
     progress.refills(lambda: status(("vip", 10, 100)), stay=False)
     assert "10/100" in capsys.readouterr().out
+
+
+def test_a_log_that_cannot_be_asked_says_why() -> None:
+    told = status() | {
+        "log": {"name": "topic t of b:9092", "partitions": 0, "message": "no broker answers: see that it runs"},
+        "lag": None,
+        "oldest_waiting_at": None,
+        "partitions": [],
+    }
+    assert progress.lines(told).splitlines()[:2] == [
+        "log: topic t of b:9092, 0 partitions (no broker answers: see that it runs)",
+        "deliveries waiting: not known",
+    ]

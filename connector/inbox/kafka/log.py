@@ -22,6 +22,7 @@ from connector.storage.tables import delivery, inbox_metadata, log_topic
 
 log = structlog.get_logger("inbox")
 
+_ONE_COPY = "there is one copy of it only: what was acknowledged is lost with the disk of a broker"
 _APART = 100_000  # between the numbers of two topics' partitions; below the first are those of SqlLog
 
 
@@ -40,7 +41,7 @@ class KafkaLog:
         now: Callable[[], Millis],
         keep_days: int = 7,
     ) -> None:
-        self.name = f"topic {cluster.topic} of {cluster.bootstrap}"
+        self._name = f"topic {cluster.topic} of {cluster.bootstrap}"
         self._cluster = cluster
         self._state = state
         self._positions = positions
@@ -59,7 +60,7 @@ class KafkaLog:
             self._topic.make(self._keep_days)
             self._first()
         except Unreachable as error:
-            log.error("log.unreachable", log=self.name, hint=error.message)
+            log.error("log.unreachable", log=self._name, hint=error.message)
 
     def close(self) -> None:
         """Sends what is queued, hears of it, and leaves the group."""
@@ -99,7 +100,7 @@ class KafkaLog:
         part = self._first() + number
         ours = [one for message in messages if (one := kept(message))]
         if len(ours) < len(messages):
-            log.error("log.foreign_records", part=part, count=len(messages) - len(ours), log=self.name)
+            log.error("log.foreign_records", part=part, count=len(messages) - len(ours), log=self._name)
         records, bodies = [], self._claimed(ours)
         self._batch = {}
         for one in ours:
@@ -150,18 +151,23 @@ class KafkaLog:
 
     def standing(self) -> Standing:
         try:
-            first, done = self._first(), self._offsets()
+            first, done, copies = self._first(), self._offsets(), self._topic.partitions()
             parts = [
                 Partition(first + number, high, max(low, done.get(number, 0)))
-                for number, (low, high) in self._topic.ends().items()
+                for number, (low, high) in self._topic.ends(copies).items()
             ]
-            behind = {part.part - first: part.position for part in parts if part.lag}
-            waiting = self._topic.first(behind) if behind else []
         except Unreachable as error:
-            return Standing([], None, error.message)
+            return Standing(self._name, [], error.message)
+        return Standing(self._name, parts, note=_ONE_COPY if min(copies.values(), default=2) < 2 else "")
+
+    def oldest(self, standing: Standing) -> Millis | None:
+        behind = {part.part - self._first(): part.position for part in standing.partitions if part.lag}
+        if not behind:
+            return None
+        waiting = self._topic.first(behind)
         received = [int(one.told["received_at"]) for message in waiting if (one := kept(message))]
-        # Of partitions that did not tell in time it is not known, and so not of all.
-        return Standing(parts, min(received, default=None) if len(waiting) == len(behind) else None)
+        # Where a partition did not tell in time, it is not known of all.
+        return min(received, default=None) if len(waiting) == len(behind) else None
 
     def check(self) -> None:
         try:
@@ -172,11 +178,11 @@ class KafkaLog:
     def prune(self, before: Millis) -> int:
         """Bodies whose record was never written. Whatever waits was claimed after the oldest of it was received."""
         standing = self.standing()
-        if standing.trouble or (standing.lag and standing.oldest_at is None):
+        oldest = self.oldest(standing) if standing.lag else before
+        if standing.trouble or oldest is None:
             return 0
-        oldest = before if standing.oldest_at is None else min(before, standing.oldest_at)
         with self._state.tx() as tx:
-            return claims.drop_orphans(tx, oldest)
+            return claims.drop_orphans(tx, min(before, oldest))
 
     def _first(self) -> int:
         """Where the numbers of this topic's partitions begin."""

@@ -110,7 +110,7 @@ class Reading:
     def done(self, number: int, offset: int) -> None:
         """Tell the group, so that its lag can be seen; nobody begins there."""
         if (part := self._parts.get(number)) is not None:
-            part.taken = []
+            part.taken = [message for message in part.taken if (message.offset() or 0) >= offset]
             with suppress(library().KafkaException):
                 self._consumer.commit(offsets=[self._at(number, offset)], asynchronous=True)
 

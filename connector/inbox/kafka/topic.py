@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import structlog
@@ -92,9 +92,9 @@ class Topic:
                 raise Unreachable(f"partition {number} has no leader: see which broker is away")
         return {number: len(part.replicas) for number, part in topic.partitions.items()}
 
-    def ends(self) -> dict[int, tuple[int, int]]:
+    def ends(self, numbers: Iterable[int]) -> dict[int, tuple[int, int]]:
         """The first offset that is there and the next to be written, by partition."""
-        places = [library().TopicPartition(self._cluster.topic, number) for number in self.partitions()]
+        places = [library().TopicPartition(self._cluster.topic, number) for number in numbers]
         spec = _admin().OffsetSpec
         return {
             low.partition: (low.offset, high.offset)

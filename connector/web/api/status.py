@@ -30,6 +30,14 @@ class ParkedAnswer(Schema):
     oldest_at = instant("Since when the customer waits who waits longest.", required=True)
 
 
+class LogAnswer(Schema):
+    """The log of deliveries."""
+
+    name = fields.String(required=True, metadata={"examples": ["database"]})
+    partitions = fields.Integer(required=True)
+    message = fields.String(required=True, metadata={"description": "Why it does not tell, or what to know of it."})
+
+
 class DeadAnswer(Schema):
     """Open dead letters of one reason."""
 
@@ -91,7 +99,12 @@ class StatusAnswer(Schema):
     """The whole at a glance."""
 
     at = instant(required=True)
-    lag = fields.Integer(required=True, metadata={"description": "Deliveries that wait."})
+    log = fields.Nested(LogAnswer, required=True)
+    lag = fields.Integer(
+        required=True,
+        allow_none=True,
+        metadata={"description": "Deliveries that wait; null while the log cannot be asked."},
+    )
     oldest_waiting_at = instant("When the one was received that waits longest.", required=True)
     partitions = fields.List(
         fields.Nested(PartitionAnswer), required=True, metadata={"description": "Those with a lag."}
@@ -114,5 +127,7 @@ def get_status() -> Row:
     """What waits in the log, which segments are being refilled, how destinations stand, what is dead."""
     services = current.services()
     configuration = services.configuration()
-    with services.database.read() as state, services.inbox.read() as inbox:
-        return report.status(state, inbox, list(configuration.destinations), configuration.streams, current.now())
+    with services.database.read() as state:
+        return report.status(
+            state, services.log, list(configuration.destinations), configuration.streams, current.now()
+        )
