@@ -10,7 +10,7 @@ demo: .venv/.installed
 	$(BIN)/storecue demo
 
 test: .venv/.tested
-	$(BIN)/python -m pytest -n 2
+	$(BIN)/python -m pytest -n 2 --dist worksteal
 
 check: .venv/.tested
 	$(BIN)/ruff check .
