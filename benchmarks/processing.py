@@ -21,6 +21,7 @@ from typing import Any
 
 import orjson
 
+from benchmarks.pacing import at
 from benchmarks.rules import DESTINATIONS, FIELDS, HEAD, SEGMENTS
 from connector import clock, memory
 from connector.config import store as configuration_store
@@ -60,23 +61,32 @@ def main() -> None:
     parser.add_argument("--orders", type=int, default=10_000)
     parser.add_argument("--people", type=int, default=4_000)
     parser.add_argument("--profile", action="store_true")
+    parser.add_argument("--bare", action="store_true", help="print orders/s and the p99 of a batch in ms, nothing else")
     arguments = parser.parse_args()
     os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
     configure("error", "console")
     folder = Path(tempfile.mkdtemp(prefix="storecue-benchmark-"))
     try:
         items = deliveries(arguments.orders, arguments.people)
-        floor = time_floor(folder / "floor.db", items)
         services, pipeline = prepare(folder / "data", items)
+        if arguments.bare:
+            memory.settle()
+            batches, _ = process(services, pipeline, False)
+            print(len(items) / sum(batches), at(batches, 0.99) * 1e3)
+            return
+        floor = time_floor(folder / "floor.db", items)
         spent = watch()
         memory.settle()  # as a worker does
-        seconds, cpu = process(services, pipeline, arguments.profile)
+        batches, cpu = process(services, pipeline, arguments.profile)
+        seconds = sum(batches)
         rate, size = len(items) / seconds, sum(len(item.body) for item in items) / len(items)
         print(f"{len(items)} orders of {size:.0f} bytes by {arguments.people} people, 20 segments, 3 destinations")
         each = f"{1e6 / rate:6.0f} us each, of which CPU {cpu / len(items) * 1e6:.0f} us"
         print(f"processing   {rate:8.0f} orders/s   {each}")
         print(f"floor        {floor:8.0f} orders/s   {1e6 / floor:6.0f} us each (orjson.loads + one grouped insert)")
         print(f"ratio        {rate / floor:8.2f}")
+        middle, tail = at(batches, 0.5) * 1e3, at(batches, 0.99) * 1e3
+        print(f"batches      {len(batches):8}            p50 {middle:.0f} ms, p99 {tail:.0f} ms")
         print("\nstage                    ms per 1,000 orders")
         for name, cost in spent.items():
             print(f"{name:<24}{cost / len(items) * 1e6:8.1f}")
@@ -119,21 +129,25 @@ def prepare(folder: Path, items: list[New]) -> tuple[Services, Pipeline]:
     return services, Pipeline(services.configuration(), services.ruleset(), services.source_kinds)
 
 
-def process(services: Services, pipeline: Pipeline, profile: bool) -> tuple[float, float]:
-    """Seconds to work off the log, and those of them on the processor."""
+def process(services: Services, pipeline: Pipeline, profile: bool) -> tuple[list[float], float]:
+    """Seconds of each batch until the log is worked off, and seconds on the processor in all."""
     profiler = cProfile.Profile()
     if profile:
         profiler.enable()
-    started, cpu = time.perf_counter(), time.process_time()
-    while run_once(
-        services.database, services.log, lambda tx, records: pipeline.handle(tx, records, clock.now()), wait=0
-    ):
-        pass
-    seconds, cpu = time.perf_counter() - started, time.process_time() - cpu
+    batches, cpu = [], time.process_time()
+    while True:
+        began = time.perf_counter()
+        done = run_once(
+            services.database, services.log, lambda tx, records: pipeline.handle(tx, records, clock.now()), wait=0
+        )
+        if not done:
+            break
+        batches.append(time.perf_counter() - began)
+    cpu = time.process_time() - cpu
     if profile:
         profiler.disable()
         pstats.Stats(profiler).sort_stats("tottime").print_stats(35)
-    return seconds, cpu
+    return batches, cpu
 
 
 def watch() -> dict[str, float]:

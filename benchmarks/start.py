@@ -18,8 +18,8 @@ from urllib.request import urlopen
 
 import psutil
 
-from benchmarks.ingest import free_port
 from benchmarks.rules import FIELDS, HEAD, SEGMENTS
+from benchmarks.serving import free_port
 
 
 def main() -> None:

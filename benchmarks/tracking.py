@@ -42,7 +42,7 @@ def main() -> None:
         head = HEAD.replace("sources:\n", f"sources:\n{SOURCE}", 1)
         rates: dict[str, list[float]] = {name: [] for name in kinds}
         tails: dict[str, list[float]] = {name: [] for name in kinds}
-        with storecue(folder, head=head) as port:
+        with storecue(folder, head=head) as (port, _):
             for script, _ in kinds.values():
                 load(port, script, 1)  # warm, and proof that it accepts
             for _ in range(arguments.rounds):
