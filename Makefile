@@ -4,13 +4,17 @@ PYTHON ?= $(shell for name in python3.13 python3.12 python3.11 python3; do \
 	$$name -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo $$name; break; }; done)
 BIN := .venv/bin
 
-.PHONY: demo test check format openapi image clean
+.PHONY: demo test bench check format openapi image clean
 
 demo: .venv/.installed
 	$(BIN)/storecue demo
 
 test: .venv/.tested
 	$(BIN)/python -m pytest -n 2 --dist worksteal
+
+# A quarter of an hour; `make bench ARGUMENTS=--quick` takes three minutes. Writes benchmarks/RESULTS.md.
+bench: .venv/.tested
+	$(BIN)/python -m benchmarks $(ARGUMENTS)
 
 check: .venv/.tested
 	$(BIN)/ruff check .

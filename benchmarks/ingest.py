@@ -32,6 +32,7 @@ from pathlib import Path
 import orjson
 
 from benchmarks import peers
+from benchmarks.databases import PostgreSQL, kafka, postgresql
 from benchmarks.pacing import Request, at, paced
 from benchmarks.platform import platform
 from benchmarks.rules import FIELDS, HEAD, SEGMENTS
@@ -43,6 +44,9 @@ SECRET = "hush"
 CONNECTIONS = 32
 SERVERS_CORE, LOADS_CORE = 0, 1
 BASELINE = "Flask no-op + HMAC"
+SQLITE = "StoreCue, SQLite"
+
+Processes = tuple["subprocess.Popen[bytes]", ...]
 
 FLOOR = """
 import base64, hashlib, hmac, os
@@ -74,8 +78,8 @@ def main() -> None:
     costs: dict[str, list[float]] = {}
     try:
         script = write_script(folder)
-        with platform(LOADS_CORE) as (address, _):
-            rows = servers(address)
+        with platform(LOADS_CORE) as (address, _), postgresql() as database, kafka(LOADS_CORE) as broker:
+            rows = servers(address, database, broker)
             wanted = [name for name in rows if not given.only or name in (*given.only, BASELINE)]
             for _ in range(given.rounds):
                 for name in wanted:
@@ -106,10 +110,10 @@ def print_rates(rates: Measured, tails: Measured, calm: Measured, costs: Measure
         rate, tail, quiet, cost = (statistics.median(each[name]) for each in (rates, tails, calm, costs))
         ratios = f"{rate / floor:.2f} | {cost / least:.2f}"
         print(f"| {name:<30} | {rate:,.0f} | {tail:.1f} | {quiet:.1f} | {cost:.0f} | {ratios} |")
-    ours = statistics.median(rates.get("StoreCue", [0]))
+    ours = statistics.median(rates.get(SQLITE, [0]))
     for name in ("Node-RED", "naive Flask", "Celery + Redis"):
         if name in rates and ours:
-            print(f"StoreCue / {name}: {ours / statistics.median(rates[name]):.2f}")
+            print(f"{SQLITE} / {name}: {ours / statistics.median(rates[name]):.2f}")
 
 
 def write_script(folder: Path) -> Path:
@@ -152,14 +156,24 @@ def sign(body: bytes) -> str:
 Server = Callable[[Path], AbstractContextManager[peers.Serving]]
 
 
-def servers(address: str) -> dict[str, Server]:
-    """Every row of the table: a server to be started in a folder."""
+def servers(address: str, database: PostgreSQL, broker: str) -> dict[str, Server]:
+    """Every row of the table: a server to be started in a folder. Those of PostgreSQL and of Kafka run where they like,
+    as on a machine of their own, and PostgreSQL's CPU counts as ours."""
+
+    def on_postgresql(folder: Path) -> AbstractContextManager[peers.Serving]:
+        return storecue(folder, environ={"DATABASE_URL": database.database()}, beside=(database.process,))
+
+    def on_kafka(folder: Path) -> AbstractContextManager[peers.Serving]:
+        return storecue(folder, environ={"DATABASE_URL": database.database(), "KAFKA_BOOTSTRAP": broker})
+
     rows: dict[str, Server] = {
         "Flask no-op": lambda folder: floor(folder, {"TRUSTING": "1"}),
         BASELINE: floor,
         "StoreCue, accepted only": lambda folder: storecue(folder, leave_out="keeping,verifying"),
         "StoreCue, + HMAC": lambda folder: storecue(folder, leave_out="keeping"),
-        "StoreCue": storecue,
+        SQLITE: storecue,
+        "StoreCue, PostgreSQL": on_postgresql,
+        "StoreCue, Kafka (mock)": on_kafka,
     }
     for name, peer in peers.installed().items():
         rows[name] = partial(peer, platform="" if name == "Node-RED" else address, core=SERVERS_CORE)
@@ -179,7 +193,11 @@ def floor(folder: Path, environ: Mapping[str, str] | None = None) -> Iterator[pe
 
 @contextmanager
 def storecue(
-    folder: Path, head: str = HEAD, leave_out: str = "", environ: Mapping[str, str] | None = None
+    folder: Path,
+    head: str = HEAD,
+    leave_out: str = "",
+    environ: Mapping[str, str] | None = None,
+    beside: Processes = (),
 ) -> Iterator[peers.Serving]:
     """`storecue web` alone, with an empty data directory; some of it may be left out (benchmarks.steps)."""
     data = Path(tempfile.mkdtemp(prefix="data-", dir=folder))
@@ -193,7 +211,7 @@ def storecue(
         settings["LEAVE_OUT"] = leave_out
         command = [sys.executable, "-m", "benchmarks.steps", str(port)]
     with running(command, port, folder, settings, SERVERS_CORE) as process:
-        yield peers.Serving(port, (process,))
+        yield peers.Serving(port, (process, *beside))
 
 
 # --- load ------------------------------------------------------------------------------------------------------------

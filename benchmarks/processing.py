@@ -15,7 +15,7 @@ import shutil
 import sqlite3
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -61,20 +61,14 @@ def main() -> None:
     parser.add_argument("--orders", type=int, default=10_000)
     parser.add_argument("--people", type=int, default=4_000)
     parser.add_argument("--profile", action="store_true")
-    parser.add_argument("--bare", action="store_true", help="print orders/s and the p99 of a batch in ms, nothing else")
     arguments = parser.parse_args()
     os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
     configure("error", "console")
     folder = Path(tempfile.mkdtemp(prefix="storecue-benchmark-"))
     try:
         items = deliveries(arguments.orders, arguments.people)
-        services, pipeline = prepare(folder / "data", items)
-        if arguments.bare:
-            memory.settle()
-            batches, _ = process(services, pipeline, False)
-            print(len(items) / sum(batches), at(batches, 0.99) * 1e3)
-            return
         floor = time_floor(folder / "floor.db", items)
+        services, pipeline = prepare(folder / "data", items)
         spent = watch()
         memory.settle()  # as a worker does
         batches, cpu = process(services, pipeline, arguments.profile)
@@ -119,9 +113,9 @@ def _source() -> Any:
     return SOURCES["shopify"]
 
 
-def prepare(folder: Path, items: list[New]) -> tuple[Services, Pipeline]:
+def prepare(folder: Path, items: list[New], environ: Mapping[str, str] | None = None) -> tuple[Services, Pipeline]:
     """A StoreCue with the rules applied and the deliveries in its log."""
-    services = Services(Settings.from_environment(environ={}, data_dir=folder))
+    services = Services(Settings.from_environment(environ=environ or {}, data_dir=folder))
     wanted = configuration_from(parse(HEAD + DESTINATIONS + FIELDS + SEGMENTS))
     configuration_store.apply(services.database, services.vault, wanted, clock.now())
     for start in range(0, len(items), 500):

@@ -1,0 +1,248 @@
+"""Growth: what an order of a known customer costs the whole line, in stores of ever more people.
+
+    python -m benchmarks.growth [--sizes 10000 100000] [--database sqlite postgresql] [--orders 2000]
+    python -m benchmarks.growth --sizes 10000 1000000
+
+Each person has ten events, orders with their rows, two identifiers, memberships and contacts at two destinations, made
+by SQL. Then one worker on one core works off orders of people picked at random from the whole store, so that nothing is
+near anything else. CPU of the worker and of PostgreSQL, the worker's memory, and what the database did for an order:
+thousands of SQLite's own steps, or rows and pages that PostgreSQL looked at. The target is 1.5 times at most.
+"""
+
+import argparse
+import random
+import shutil
+import sqlite3
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+import orjson
+import psycopg
+from sqlalchemy import Connection, text
+
+from benchmarks.databases import PostgreSQL, postgresql
+from benchmarks.rules import FIELDS, HEAD, SEGMENTS
+from benchmarks.segment_data import make
+from benchmarks.serving import cpu_seconds
+from benchmarks.worker import Work, hired
+from connector import clock
+from connector.config import store as configuration_store
+from connector.config.schema import configuration_from
+from connector.config.settings import Settings
+from connector.config.yaml_file import parse
+from connector.domain import RawRequest
+from connector.logs import configure
+from connector.ports import New
+from connector.segments import refill
+from connector.services import Services
+from connector.simulator import bodies
+from connector.sources import SOURCES
+from connector.storage.tables import event, identifier, membership, profile, shop_order, sync_state
+
+WORK = Path(__file__).parent / ".work" / "growth"
+EVENTS = 10  # of each person
+_FILLED = (profile, event, identifier, shop_order, membership, sync_state)
+_CONFIG = (
+    HEAD
+    + """
+destinations:
+  klaviyo: {kind: klaviyo, credentials: {api_key: pk_benchmark}}
+  hubspot: {kind: hubspot, credentials: {access_token: pat-benchmark}}
+"""
+    + FIELDS
+    + SEGMENTS
+)
+_ADDED = (
+    """
+    INSERT INTO identifier (kind, value, profile_id, source, seen_at, owned_at)
+    SELECT 'customer_id', 'shop:' || id, id, 'shop', 0, 0 FROM profile ORDER BY 2
+    """,
+    """
+    INSERT INTO identifier (kind, value, profile_id, source, seen_at)
+    SELECT 'email', email, id, 'shop', 0 FROM profile ORDER BY 2
+    """,
+    """
+    INSERT INTO shop_order (source, id, profile_id, updated_at, placed_at, total, counts, data)
+    SELECT 'shop', id, profile_id, at, at, CAST(round(json_extract(properties, '$.total') * 100) AS INTEGER), 1, '{}'
+    FROM event WHERE name = 'Order Completed'
+    """,
+    """
+    INSERT INTO sync_state (destination, profile_id, desired, pushed, remote_id, pending, due_at, changed_at, pushed_at)
+    SELECT d.value, p.id, s.value, s.value, 'r' || p.id, 0, 0, 0, 1
+    FROM json_each('["hubspot", "klaviyo"]') AS d CROSS JOIN profile AS p CROSS JOIN
+      (SELECT json_object('create', json('true'), 'email', 'p@example.com', 'fields', json_object('orders_count', 2,
+        'total_spent', 100.5), 'first_name', 'Ada', 'last_name', 'Lovelace', 'tags',
+        json_array('buyers-30d', 'named', 'subscribed')) AS value) AS s
+    """,
+)
+
+
+class Cost(NamedTuple):
+    """Of an order: CPU us of the worker and of the database's server, the database's own measures of its work; the
+    worker's own memory and the most with mapped files, in MB."""
+
+    worker: float
+    server: float
+    work: str
+    own: float
+    most: float
+
+
+def main() -> None:
+    """Prints a line by database and size, and the ratio of each to the smallest."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--sizes", type=int, nargs="+", default=[10_000, 100_000])
+    parser.add_argument("--database", nargs="+", choices=("sqlite", "postgresql"), default=["sqlite", "postgresql"])
+    parser.add_argument("--orders", type=int, default=2_000)
+    given = parser.parse_args()
+    configure("critical", "console")
+    head = "| database | profiles | CPU us, worker | PostgreSQL | to the smallest | looked at for an order |"
+    print(f"{head} worker's own MB | with mapped files, at most |")
+    print("|---|---|---|---|---|---|---|---|")
+    for kind in given.database:
+        smallest = 0.0
+        for size in given.sizes:
+            with folder() as place, _server(kind) as server:
+                environ = {"STORECUE_DATA": str(place)} | ({"DATABASE_URL": server.database()} if server else {})
+                services = filled(place, size, environ)
+                cost = measure(services, environ, size, given.orders, server)
+            smallest = smallest or cost.worker + cost.server
+            ratio = (cost.worker + cost.server) / smallest
+            print(
+                f"| {kind} | {size:,} | {cost.worker:.0f} | {cost.server:.0f} | {ratio:.2f} | {cost.work} |"
+                f" {cost.own:.0f} | {cost.most:.0f} |",
+                flush=True,
+            )
+
+
+@contextmanager
+def folder() -> Iterator[Path]:
+    """An empty folder on the disk of the checkout; a store of a million people takes 6 GB."""
+    shutil.rmtree(WORK, ignore_errors=True)
+    WORK.mkdir(parents=True)
+    try:
+        yield WORK
+    finally:
+        shutil.rmtree(WORK)
+
+
+@contextmanager
+def _server(kind: str) -> Iterator[PostgreSQL | None]:
+    if kind == "sqlite":
+        yield None
+        return
+    with postgresql() as server:
+        yield server
+
+
+def measure(services: Services, environ: dict[str, str], size: int, count: int, server: PostgreSQL | None) -> Cost:
+    """What `count` orders cost, and what another tenth of it looks at."""
+    dice = random.Random(size)
+    try:
+        append(services, dice, size, count // 10)  # what everybody pays once is paid by these
+        with hired(environ, 0) as worker:
+            worker.ready()
+            worker.work()
+            append(services, dice, size, count)
+            cpu = cpu_seconds((server.process,)) if server else 0.0
+            rows, pages = server.touched() if server else (0, 0)
+            work: Work = worker.work()
+            spent = cpu_seconds((server.process,)) - cpu if server else 0.0
+        if server:
+            time.sleep(1.5)  # its statistics come a second late
+            looked = [(now - then) / count for now, then in zip(server.touched(), (rows, pages), strict=True)]
+            told = f"{looked[0]:,.0f} rows, {looked[1]:,.0f} pages"
+        else:
+            append(services, dice, size, count // 4)
+            with hired({**environ, "COUNT_STEPS": "1"}) as counting:
+                counting.ready()
+                counted = counting.work()
+            told = f"{counted.steps / counted.done:.1f} thousand steps"
+    finally:
+        services.close()
+    return Cost(work.cpu / work.done * 1e6, spent / work.done * 1e6, told, work.own, work.most)
+
+
+def append(services: Services, dice: random.Random, size: int, count: int) -> None:
+    """Orders of today, each of a customer picked at random."""
+    now = clock.now()
+    source = SOURCES["shopify"]
+    for first in range(0, count, 500):
+        items = []
+        for _ in range(min(500, count - first)):
+            order = bodies.invented_order(dice, now - dice.randrange(clock.DAY))
+            order.person.id = dice.randint(1, size)
+            order.person.email = f"{order.person.id}@example.com"
+            body = orjson.dumps(bodies.order(order))
+            headers = {"x-shopify-topic": "orders/create", "x-shopify-webhook-id": f"w{dice.getrandbits(64)}"}
+            [claim] = source.claim(RawRequest("POST", "/", headers, body))
+            kept = orjson.dumps(claim.headers).decode()
+            items.append(New(f"shop/{claim.key}", "shop", claim.delivery_id, claim.topic, now, kept, body))
+        services.log.append(items)
+
+
+# --- a store of many people ------------------------------------------------------------------------------------------
+
+
+def filled(place: Path, size: int, environ: Mapping[str, str]) -> Services:
+    """A StoreCue whose rules were applied before anybody came, and then everybody did."""
+    services = Services(Settings.from_environment(environ))
+    wanted = configuration_from(parse(_CONFIG))
+    configuration_store.apply(services.database, services.vault, wanted, clock.now())
+    if services.database.dialect == "sqlite":
+        with services.database.tx() as tx:
+            fill(tx, size)
+        _remember(services, size)
+        with services.database.engine.connect() as connection:
+            connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")
+        return services
+    made = place / "made"
+    made.mkdir()
+    for_copying = filled(made, size, {"STORECUE_DATA": str(made)})
+    for_copying.close()
+    copy(made / "storecue.db", environ["DATABASE_URL"])
+    shutil.rmtree(made)
+    return services
+
+
+def fill(tx: Connection, size: int) -> None:
+    """People, their events, identifiers, orders and contacts."""
+    make(tx, size, size * EVENTS, clock.now())
+    for statement in _ADDED:
+        tx.execute(text(statement))
+
+
+def _remember(services: Services, size: int) -> None:
+    """Their memberships, by the rules."""
+    ruleset = services.ruleset()
+    now = clock.now()
+    for segment in ruleset.conditions:
+        with services.database.tx() as tx:
+            refill.start(tx, segment, size, now)
+        done = False
+        while not done:
+            with services.database.tx() as tx:
+                done = refill.step(tx, ruleset, segment, now, 100_000).done
+
+
+def copy(path: Path, url: str) -> None:
+    """The filled tables of a SQLite file, in a PostgreSQL that has them empty."""
+    source = sqlite3.connect(path)
+    with psycopg.connect(url.replace("+psycopg", "")) as connection, connection.cursor() as cursor:
+        for table in _FILLED:
+            names = ", ".join(column.name for column in table.columns)
+            with cursor.copy(f"COPY {table.name} ({names}) FROM STDIN") as rows:
+                for row in source.execute(f"SELECT {names} FROM {table.name}"):
+                    rows.write_row(row)
+        cursor.execute("SELECT setval(pg_get_serial_sequence('profile', 'id'), (SELECT max(id) FROM profile))")
+        connection.commit()
+        connection.autocommit = True
+        cursor.execute("VACUUM ANALYZE")
+    source.close()
+
+
+if __name__ == "__main__":
+    main()
