@@ -13,6 +13,7 @@ from typing import Any
 
 import psycopg
 import pytest
+from hypothesis import HealthCheck, settings
 from sqlalchemy import select
 
 from connector.config import store as configuration_store
@@ -58,6 +59,10 @@ segments:
 """
 
 databases.install()
+settings.register_profile(
+    "patient", parent=settings.default, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("patient")  # how long an example takes says how busy the machine is
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

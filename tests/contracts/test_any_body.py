@@ -88,7 +88,7 @@ def understood_or_refused(source: Source, delivery: Delivery) -> None:
         assert identifier.value.strip() == identifier.value and 0 < len(identifier.value) <= 512
 
 
-@settings(max_examples=600, deadline=None)
+@settings(max_examples=300, deadline=None)
 @given(
     st.sampled_from(KINDS).flatmap(lambda kind: st.sampled_from([one for one in BODIES if one.kind == kind] or BODIES)),
     st.lists(st.tuples(st.floats(0, 1), st.sampled_from([*JUNK, REMOVE])), min_size=1, max_size=4),
@@ -124,7 +124,7 @@ def test_every_place_of_a_fetched_document_bent_in_every_way(recording: Recordin
             understood_or_refused(recording.source, replace(delivery, body=orjson.dumps(body)))
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=250, deadline=None)
 @given(st.sampled_from(RECORDINGS), st.binary(max_size=200))
 def test_any_bytes(recording: Recording, body: bytes) -> None:
     meant_or_refused(recording, body)

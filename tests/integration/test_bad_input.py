@@ -470,7 +470,7 @@ def mutated(draw: Callable[..., Any]) -> tuple[str, bytes]:
 
 
 @given(batch=st.lists(mutated(), min_size=1, max_size=12))
-@settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
 def test_whatever_is_signed_is_worked_off_or_a_dead_letter(one_shop: Shop, batch: list[tuple[str, bytes]]) -> None:
     shop = empty(one_shop)
     ids = {f"fuzz-{number}": body for number, (_, body) in enumerate(batch)}

@@ -155,7 +155,7 @@ def shuffled(draw: Callable[..., Any]) -> tuple[list[tuple[str, dict[str, Any]]]
 
 
 @given(way=shuffled())
-@settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=20, deadline=None, suppress_health_check=list(HealthCheck))
 def test_any_order_of_arrival_makes_the_same_person(
     shop: Shop, in_order: dict[str, Any], way: tuple[list[tuple[str, dict[str, Any]]], list[bool]]
 ) -> None:

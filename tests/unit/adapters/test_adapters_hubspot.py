@@ -101,7 +101,7 @@ class Portal:
 
 
 @given(count=st.integers(2, 100), data=st.data())
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
 def test_a_bad_contact_costs_few_calls_and_harms_no_other(count: int, data: st.DataObject, clock: Any) -> None:
     bad = data.draw(st.sets(st.integers(0, count - 1), max_size=3))
     portal = Portal(bad)

@@ -109,7 +109,7 @@ class Shop:
 
 
 @given(steps=steps)
-@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
 def test_every_person_has_one_contact_that_shows_what_is_desired(steps: Any, clock: Any) -> None:
     shop = Shop(clock)
     try:

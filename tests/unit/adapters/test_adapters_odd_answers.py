@@ -68,7 +68,7 @@ def calls(many: int) -> dict[str, Any]:
 @pytest.mark.parametrize("method", calls(1))
 @pytest.mark.parametrize("kind", SETTINGS)
 @given(data=st.data())
-@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=20, deadline=None, suppress_health_check=list(HealthCheck))
 def test_odd_answers(kind: str, method: str, data: st.DataObject, clock: Any) -> None:
     many = data.draw(st.sampled_from([1, 3, 45]))
     script = data.draw(st.lists(st.tuples(statuses, answers), min_size=1, max_size=6))

@@ -101,9 +101,7 @@ def configurations(draw):
     )
 
 
-@settings(
-    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
-)
+@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
 @given(configuration=configurations())
 def test_what_is_exported_means_the_same(kinds, vault, configuration):
     kept = sealed(configuration, Configuration(), vault)
@@ -116,7 +114,7 @@ def test_what_is_exported_means_the_same(kinds, vault, configuration):
     assert sealed(again, kept, vault) == kept
 
 
-@settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
 @given(name=names, value=values)
 def test_readers_of_yaml_1_1_read_the_same(kinds, name, value):
     segments = {"s": SegmentConfig("s", name, {"trait": "x", "=": value})}

@@ -113,7 +113,7 @@ class Account:
 
 
 @pytest.mark.parametrize("kind", FAKES)
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(steps=steps)
 def test_the_account_shows_what_is_desired(kind, steps):
     account = Account(kind, _Clock())

@@ -103,7 +103,7 @@ def meant_or_refused(delivery: Delivery) -> None:
     assert all(identifier.value.strip() for identifier in (*meant.identifiers, *meant.merged_from))
 
 
-@settings(max_examples=1500, deadline=None)
+@settings(max_examples=600, deadline=None)
 @given(
     st.sampled_from(RECORDED),
     st.lists(st.tuples(st.floats(0, 1), st.sampled_from([*JUNK, REMOVE])), min_size=1, max_size=4),
@@ -135,7 +135,7 @@ def test_any_bytes(topic: str, body: bytes) -> None:
     meant_or_refused(Delivery("shop", "1", topic, RECEIVED_AT, {}, body))
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=300, deadline=None)
 @given(
     st.sampled_from([*TOPICS, "web_pixels/product_viewed"]),
     st.dictionaries(

@@ -56,13 +56,13 @@ def meant(topic: str, body: bytes, trust: str = "browser") -> None:
     assert len({one.kind for one in found.identifiers}) == len(found.identifiers) <= 6
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(st.sampled_from((*TYPES, PIXEL)), objects, st.sampled_from(["browser", "server"]))
 def test_any_event(topic: str, document: Any, trust: str) -> None:
     meant(topic, json.dumps({"userId": "u1", "event": "A", **document}).encode(), trust)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(st.sampled_from(["/v1/batch", "/v1/track", "/v1/pixel", "/v1/t"]), objects | values)
 def test_any_request(path: str, document: Any) -> None:
     request = RawRequest("POST", path, {}, json.dumps(document).encode())
