@@ -17,6 +17,7 @@ from benchmarks.processing import deliveries, prepare
 from connector import clock
 from connector.clock import MINUTE
 from connector.inbox.care import Care
+from connector.inbox.notes import Notes
 from connector.inbox.parking import Parking
 from connector.inbox.runner import run_once
 from connector.logs import configure
@@ -55,7 +56,7 @@ def run(items: list[New], where: str, every: int) -> tuple[float, int, int]:
             transactions += 1
             return pipeline.handle(tx, records, at)
 
-        care, parking = Care(), Parking(services.database, handle)
+        care, parking = Care(), Parking(services.database, handle, Notes(Path(folder)))
 
         def work_off(tx: Any, records: Any) -> None:
             if care.fault is None:

@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import structlog
 from sqlalchemy import Connection
@@ -14,9 +14,11 @@ from connector.domain import DestinationConfig
 from connector.errors import Fenced
 from connector.fetching import Errands
 from connector.housekeeping import Housekeeping
+from connector.inbox import notes, parking
 from connector.inbox.care import Care
+from connector.inbox.notes import Note, Notes
 from connector.inbox.parking import Parking
-from connector.inbox.runner import run_once
+from connector.inbox.runner import run_once, suspect
 from connector.jobs import Jobs
 from connector.past import Past
 from connector.pipeline import Pipeline
@@ -56,7 +58,8 @@ class Worker:
         self._pushers: dict[str, tuple[Pusher, threading.Event, threading.Thread | None]] = {}
         self._pollers: dict[str, tuple[Poller, threading.Event, threading.Thread | None]] = {}
         self._care = Care()
-        self.parking = Parking(services.database, lambda tx, records, now: self.pipeline.handle(tx, records, now))
+        self.notes = Notes(services.settings.data_dir)
+        self.parking = Parking(services.database, self._line, self.notes)
         self.jobs = Jobs(services.database)
         self.housekeeping = Housekeeping(services)
         self.duplicates = DuplicateSearch(services.database)
@@ -71,6 +74,7 @@ class Worker:
 
     def run(self) -> None:
         """Work until `stop`. A fault outside a record is logged and tried again after a second."""
+        self.notes.hangs_after = notes.HANGS_AFTER
         self.refresh()
         self.past.start()
         self.errands.start()
@@ -123,6 +127,7 @@ class Worker:
         self.past.close(max(0.0, deadline - time.monotonic()))
         self.errands.close(max(0.0, deadline - time.monotonic()))
         self.streaming.close()
+        self.notes.close()
 
     def _stop_pushers(self) -> None:
         threads: list[tuple[Pusher | Poller, threading.Event, threading.Thread | None]]
@@ -139,15 +144,29 @@ class Worker:
         self._pushers.clear()
         self._pollers.clear()
 
+    def _line(self, tx: Connection, records: Sequence[Rec], now: Millis) -> Mapping[Rec, Exception]:
+        return self.pipeline.handle(tx, records, now)
+
     def _follow_log(self, wait: float) -> int:
         services = self.services
+        self.notes.settle(self._suspect)
         return run_once(services.database, services.log, self._handle, wait=wait, care=self._care)
 
     def _handle(self, tx: Connection, records: Sequence[Rec]) -> None:
-        if self._care.fault is not None:
-            self.parking.put_aside(tx, records[0], self._care.fault, self.now())
+        care = self._care
+        if care.fault is not None:
+            self.parking.put_aside(tx, records[0], care.fault, self.now())
         else:
-            self.parking.work_off(tx, records, self.now())
+            first = records[0]
+            note = Note(care.part, first.pos, records[-1].pos + 1, len(records), first.source, first.delivery_id)
+            with self.notes.at(note):
+                self.parking.work_off(tx, records, self.now())
+
+    def _suspect(self, note: Note) -> None:
+        """A worker is dead, and this is what it was at."""
+        log.error("worker.died", **note._asdict())
+        with self.services.database.tx() as tx:
+            (parking.killed if note.parked else suspect)(tx, note)
 
     def _mind_clock(self) -> int:
         with self.services.database.read() as connection:

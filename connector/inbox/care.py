@@ -5,7 +5,8 @@ from collections.abc import Sequence
 import structlog
 from sqlalchemy.exc import DatabaseError, DataError, DBAPIError, IntegrityError, ProgrammingError
 
-from connector.errors import ConfigurationError, Fenced
+from connector.errors import ConfigurationError, Fenced, UnprocessableEvent
+from connector.inbox.notes import KILLED
 from connector.ports import Rec
 
 log = structlog.get_logger("worker")
@@ -27,22 +28,30 @@ class Care:
     until the one is alone; pieces are smaller while that happens often.
 
     Of a piece that raised, the first half is tried. When that goes through, the second half must hold the bad record:
-    it is halved without being tried as a whole. `fault` is what the only record that was taken last is known to raise.
+    it is halved without being tried as a whole. What was taken last is of `part`; `fault` is what the only record of it
+    is known to do to us.
     """
 
     def __init__(self) -> None:
+        self.part = 0
         self.fault: Exception | None = None
         self._size = _MOST
         self._bad: dict[int, tuple[int, Exception]] = {}
         """Partition -> up to where a bad record lies, and what was raised"""
         self._taken: tuple[int, int] | None = None
 
-    def take(self, part: int, records: Sequence[Rec]) -> Sequence[Rec]:
-        """The first of these records, to be taken in one transaction."""
+    def take(self, part: int, records: Sequence[Rec], risky_to: int = 0, at_once: int = 0) -> Sequence[Rec]:
+        """The first of these records, to be taken in one transaction. A worker has died over what lies below
+        `risky_to`, of which so many may be taken `at_once`; 0: the first one is known to have killed it."""
         end, fault = self._bad.get(part, (0, None))
         suspects = sum(record.pos < end for record in records)
         self.fault = fault if suspects == 1 else None
         taken = records[: max(1, suspects // 2) if suspects else self._size]
+        if risky := sum(record.pos < risky_to for record in records):
+            taken = taken[: min(risky, max(1, at_once))]
+            if at_once == 0 and taken[-1].pos + 1 == risky_to:
+                self.fault = UnprocessableEvent("a worker died over it", reason=KILLED)
+        self.part = part
         self._taken = (part, taken[-1].pos + 1)
         return taken
 

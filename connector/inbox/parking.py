@@ -2,6 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
+from traceback import walk_tb
 from typing import Any
 
 import structlog
@@ -11,6 +12,7 @@ from connector.clock import MINUTE, SECOND, Millis
 from connector.errors import UnprocessableEvent
 from connector.inbox import deliveries
 from connector.inbox.care import faults_of_ours
+from connector.inbox.notes import KILLED, Note, Notes
 from connector.ports import Rec
 from connector.storage import counters
 from connector.storage.database import Database
@@ -25,6 +27,7 @@ _WAITS: Sequence[Millis] = (SECOND, 10 * SECOND, MINUTE, 10 * MINUTE)
 """Before the second and each further attempt: a fault that passes does so within minutes, or somebody must act."""
 
 _MOST = 200  # deliveries of one customer that wait: a sender that does not stop must not fill the table
+_DEATHS = 2  # of workers, over one delivery alone
 _KEYS = 20  # customers in one transaction
 _PIECE = 50  # deliveries of one of them in it
 
@@ -43,19 +46,21 @@ _GONE = delete(parked).where(parked.c.id == bindparam("id_"))
 class Parking:
     """Works records off by `handle`; those that break us hold up nobody but their own customer."""
 
-    def __init__(self, database: Database, handle: Handle) -> None:
+    def __init__(self, database: Database, handle: Handle, notes: Notes) -> None:
         self._database = database
         self._handle = handle
+        self._notes = notes
+        self._shown: set[tuple[str, int]] = set()
 
     def work_off(self, tx: Connection, records: Sequence[Rec], now: Millis) -> None:
         """All effects of the records but of those that have to wait, which are parked. Raises what `handle` raises."""
         free = _join(tx, records, now)
         if free:
-            _park(tx, self._handle(tx, free, now), now)
+            self._park(tx, self._handle(tx, free, now), now)
 
     def put_aside(self, tx: Connection, record: Rec, fault: Exception, now: Millis) -> None:
         """Park a record that is known to break us."""
-        _park(tx, dict.fromkeys(_join(tx, [record], now), fault), now)
+        self._park(tx, dict.fromkeys(_join(tx, [record], now), fault), now)
 
     def step(self, now: Millis) -> int:
         """Try again what is due; the number of deliveries that are done with, or put off once more."""
@@ -69,41 +74,76 @@ class Parking:
 
     def _try(self, tx: Connection, row: RowMapping, now: Millis) -> int:
         """Take a customer's deliveries in order until one fails that is worth another attempt."""
-        key, attempts, settled, due_at, message = row["key"], row["attempts"], 0, now, row["message"]
+        key, attempts, deaths, message = row["key"], row["attempts"], row["deaths"], row["message"]
+        settled, due_at = 0, now
         for id_, record in _records(tx, key, _PIECE):
-            fault = self._fault(tx, record, now)
+            fault = self._fault(tx, record, deaths, now)
             if fault is None:
                 attempts = 0
             else:
-                attempts, message = attempts + 1, told(fault)
-                if attempts <= len(_WAITS):
+                attempts, message = attempts + 1, fault.message
+                if attempts <= len(_WAITS) and fault.reason != KILLED:
                     due_at = now + _WAITS[attempts - 1]
                     break
-                _bury(tx, record, message, now)
+                _bury(tx, record, fault, now)
             tx.execute(_GONE, {"id_": id_})
-            settled += 1
+            settled, deaths = settled + 1, 0
         left = row["waiting"] - settled
         if left:
-            news = {"waiting": left, "attempts": attempts, "due_at": due_at, "message": message}
+            news = {"waiting": left, "attempts": attempts, "due_at": due_at, "message": message, "deaths": deaths}
             tx.execute(update(parked_key).where(_KEY).values(news), {"key_": key})
         else:
             tx.execute(delete(parked_key).where(_KEY), {"key_": key})
         return settled + (due_at > now)
 
-    def _fault(self, tx: Connection, record: Rec, now: Millis) -> Exception | None:
+    def _fault(self, tx: Connection, record: Rec, deaths: int, now: Millis) -> UnprocessableEvent | None:
+        """What a record does to us when it is tried alone; one that has killed two workers is not."""
+        if deaths >= _DEATHS:
+            return UnprocessableEvent(f"{deaths} workers died over it alone", reason=KILLED)
+        note = Note(0, record.pos, record.pos + 1, 1, record.source, record.delivery_id, parked=True, deaths=deaths)
         try:
-            with tx.begin_nested():
+            with self._notes.at(note), tx.begin_nested():
                 for fault in self._handle(tx, [record], now).values():
-                    return fault
+                    return told(fault)
         except Exception as error:
             if faults_of_ours(error):
                 raise
-            return error
+            return told(error)
         return None
 
+    def _park(self, tx: Connection, broken: Mapping[Rec, Exception], now: Millis) -> None:
+        rows = []
+        for key, some in _by_key(broken).items():
+            first, fault = some[0], broken[some[0]]
+            trace = fault if self._is_new(fault) else None
+            log.warning("worker.record_parked", source=first.source, delivery=first.delivery_id, exc_info=trace)
+            error = told(fault)
+            row = {"key": key, "waiting": len(some), "attempts": 1, "due_at": now + _WAITS[0], "since": now}
+            rows.append(row | {"message": error.message, "deaths": int(error.reason == KILLED)})
+        if rows:
+            _add(tx, broken)
+            tx.execute(insert(parked_key), rows)
 
-def told(fault: Exception) -> str:
-    return f"{type(fault).__name__}: {fault}"
+    def _is_new(self, fault: Exception) -> bool:
+        """True for the first fault of its place in the code: one trace of it tells as much as thousands."""
+        places = [(frame.f_code.co_filename, line) for frame, line in walk_tb(fault.__traceback__)]
+        new = bool(places) and places[-1] not in self._shown
+        self._shown.update(places[-1:])
+        return new
+
+
+def told(fault: Exception) -> UnprocessableEvent:
+    """Why a record is, or may become, a dead letter."""
+    if isinstance(fault, UnprocessableEvent):
+        return fault
+    return UnprocessableEvent(f"{type(fault).__name__}: {fault}", reason="failed")
+
+
+def killed(tx: Connection, note: Note) -> None:
+    """Remember that a worker died over a parked delivery."""
+    same = (parked.c.source == note.source, parked.c.delivery_id == note.delivery, parked.c.pos == note.first)
+    keys = select(parked.c.key).where(*same)
+    tx.execute(update(parked_key).where(parked_key.c.key.in_(keys)).values(deaths=note.deaths + 1))
 
 
 def standing(connection: Connection) -> dict[str, Any]:
@@ -151,23 +191,10 @@ def _join(tx: Connection, records: Sequence[Rec], now: Millis) -> list[Rec]:
 def _release(tx: Connection, row: RowMapping, waiting: int, now: Millis) -> None:
     """Bury the first of too many; the others are tried at once, each a single time."""
     for id_, first in _records(tx, row["key"], 1):
-        _bury(tx, first, row["message"], now)
+        _bury(tx, first, UnprocessableEvent(row["message"], reason="failed"), now)
         tx.execute(_GONE, {"id_": id_})
-    news = {"waiting": waiting - 1, "attempts": len(_WAITS) + 1, "due_at": now}
+    news = {"waiting": waiting - 1, "attempts": len(_WAITS) + 1, "due_at": now, "deaths": 0}
     tx.execute(update(parked_key).where(_KEY).values(news), {"key_": row["key"]})
-
-
-def _park(tx: Connection, broken: Mapping[Rec, Exception], now: Millis) -> None:
-    if not broken:
-        return
-    _add(tx, broken)
-    rows = []
-    for key, some in _by_key(broken).items():
-        first, fault = some[0], broken[some[0]]
-        log.warning("worker.record_parked", source=first.source, delivery=first.delivery_id, exc_info=fault)
-        row = {"key": key, "waiting": len(some), "attempts": 1, "due_at": now + _WAITS[0], "since": now}
-        rows.append(row | {"message": told(fault)})
-    tx.execute(insert(parked_key), rows)
 
 
 def _add(tx: Connection, records: Sequence[Rec] | Mapping[Rec, Exception]) -> None:
@@ -186,10 +213,9 @@ def _records(tx: Connection, key: str, limit: int) -> list[tuple[int, Rec]]:
     return [(row[0], Rec(*row[1:])) for row in tx.execute(_RECORDS, {"key_": key, "limit_": limit})]
 
 
-def _bury(tx: Connection, record: Rec, message: str, now: Millis) -> None:
+def _bury(tx: Connection, record: Rec, error: UnprocessableEvent, now: Millis) -> None:
     """Put a record among the dead letters, once, and count it as worked on."""
     if deliveries.fresh(tx, [record], now):
-        error = UnprocessableEvent(message, reason="failed")
         log.error("worker.record_failed", source=record.source, delivery=record.delivery_id, reason=error.reason)
         deliveries.add_dead_letters(tx, [(record, error)], now)
         counters.add(tx, {("dead_letters", error.reason): 1}, now)

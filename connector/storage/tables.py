@@ -43,6 +43,9 @@ log_position = Table(
     metadata,
     Column("part", Integer, primary_key=True),
     Column("pos", BigInteger, nullable=False),  # the next position to work on, compare-and-swapped with the effects
+    # A worker died over what lies below `risky_to`: so many records of it at once; 0: the next one is not to be tried.
+    Column("risky_to", BigInteger, nullable=False, server_default=text("0")),
+    Column("at_once", Integer, nullable=False, server_default=text("0")),
 )
 
 log_topic = Table(
@@ -73,6 +76,7 @@ parked_key = Table(
     Column("due_at", BigInteger, nullable=False),
     Column("since", BigInteger, nullable=False),
     Column("message", Text, nullable=False),  # of the last attempt
+    Column("deaths", Integer, nullable=False, server_default=text("0")),  # of workers, over the first delivery alone
     Index("parked_key_due", "due_at"),
     sqlite_with_rowid=False,
 )

@@ -2,9 +2,12 @@
 
 import math
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
+import orjson
 import pytest
 from sqlalchemy.exc import OperationalError
 
@@ -12,6 +15,7 @@ from connector.app import create_app
 from connector.clock import MINUTE, SECOND
 from connector.inbox import parking, runner
 from connector.inbox.hushing import hush
+from connector.inbox.notes import Note, Notes
 from connector.pipeline import line, meaning
 from connector.storage.backup import Files
 from connector.worker import Worker
@@ -168,12 +172,12 @@ def test_a_bad_record_of_500_costs_log_n_transactions(
 def test_where_every_record_is_bad_none_costs_more_than_its_own(
     shop: Shop, broken: Broken, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    one_partition(shop, 200, *(f"bad{number}" for number in range(200)))
+    one_partition(shop, 100, *(f"bad{number}" for number in range(100)))
     broken("bad")
     begun = transactions(shop, monkeypatch)
     shop.work()
-    assert len(parked(shop)) == 200
-    assert begun["log"] <= 2 * 200 + 20
+    assert len(parked(shop)) == 100
+    assert begun["log"] <= 2 * 100 + 20
 
 
 def one_partition(shop: Shop, count: int, *bad: str) -> None:
@@ -240,6 +244,103 @@ def test_a_fault_of_the_disk_parks_nothing(shop: Shop, broken: Broken, monkeypat
     monkeypatch.setattr(line, "event_rows", real)
     shop.work()
     assert sold(shop) == {"1001", "1002"}
+
+
+def dying(shop: Shop, monkeypatch: pytest.MonkeyPatch, *killers: str) -> Counter[int]:
+    """Lets a worker die whenever it is at one of these deliveries: as a process does, it leaves its note behind.
+    Returned is how many records it had, for each death."""
+    handle, deaths = line.Pipeline.handle, Counter[int]()
+
+    class Dead(BaseException):
+        pass
+
+    def die(self: Any, tx: Any, records: Any, now: int) -> Any:
+        if any(record.delivery_id in killers for record in records):
+            deaths[len(records)] += 1
+            raise Dead
+        return handle(self, tx, records, now)
+
+    @contextmanager
+    def at(self: Notes, note: Any) -> Iterator[None]:
+        try:
+            with real(self, note):
+                yield
+        except Dead:
+            # What the dead leave: a note that nobody holds.
+            Path(self._folder / f"dead-{sum(deaths.values())}.note").write_bytes(orjson.dumps(list(note)))
+            raise
+
+    real = Notes.at
+    monkeypatch.setattr(line.Pipeline, "handle", die)
+    monkeypatch.setattr(Notes, "at", at)
+
+    def work() -> None:
+        while True:
+            try:
+                if not shop.worker.step():
+                    return
+            except Dead:
+                shop.worker.close()
+                shop.worker = Worker(shop.services, lambda: shop.time, push=False)
+
+    shop.work = work  # type: ignore[method-assign,assignment]
+    return deaths
+
+
+def test_a_record_that_kills_the_worker_is_found_in_four_deaths(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    one_partition(shop, 500)
+    sell(shop, 600, customer=250)
+    deaths = dying(shop, monkeypatch, "good250")
+    shop.work()
+    assert deaths == {500: 1, 31: 1, 1: 1}
+    assert parked(shop) == ["good250", "good600"]
+    assert len(sold(shop)) == 499, "nobody waits for it but its customer"
+    shop.at(NOON + SECOND)
+    assert deaths == {500: 1, 31: 1, 1: 2}
+    assert letters(shop) == [("good250", "killed_the_worker", "2 workers died over it alone")]
+    assert len(sold(shop)) == 500
+    assert shop.rows("SELECT (SELECT count(*) FROM parked), (SELECT count(*) FROM parked_key)") == [(0, 0)]
+    assert not list(shop.services.settings.data_dir.glob("dead-*"))
+
+
+def test_a_worker_that_was_killed_from_outside_costs_no_record(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    one_partition(shop, 100)
+    note = Note(3, 0, 100, 100, "shop", "good0")
+    (shop.services.settings.data_dir / "dead.note").write_bytes(orjson.dumps(list(note)))
+    begun = transactions(shop, monkeypatch)
+    shop.work()
+    assert begun["log"] == math.ceil(100 / (100 // 16))
+    assert len(sold(shop)) == 100
+    assert (parked(shop), letters(shop)) == ([], [])
+
+
+def test_a_note_of_what_was_worked_off_since_means_nothing(shop: Shop) -> None:
+    one_partition(shop, 3)
+    shop.work()
+    note = Note(3, 0, 1, 1, "shop", "good0")
+    (shop.services.settings.data_dir / "dead.note").write_bytes(orjson.dumps(list(note)))
+    sell(shop, 10)
+    shop.work()
+    assert len(sold(shop)) == 4
+    assert parked(shop) == []
+
+
+def test_the_note_of_a_living_worker_is_left_alone(shop: Shop, tmp_path: Path) -> None:
+    ours, other = Notes(tmp_path), Notes(tmp_path)
+    told: list[Note] = []
+    note = Note(3, 10, 42, 32, "shop", "w10")
+    with other.at(note):
+        ours.settle(told.append)
+        assert told == []
+        [path] = tmp_path.glob("*.note")
+        left = path.read_bytes()
+    ours.settle(told.append)
+    other.close()
+    assert list(tmp_path.glob("*.note")) == [], "who stops in order leaves none"
+    (tmp_path / "worker-1-0.note").write_bytes(left)
+    ours.settle(told.append)
+    ours.settle(told.append)
+    assert told == [note]
 
 
 def test_two_workers_try_a_parked_customer_once(shop: Shop, broken: Broken) -> None:
