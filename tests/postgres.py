@@ -25,6 +25,8 @@ _STARTS_WITHIN = 60.0  # seconds
 _PR_SET_PDEATHSIG = 1
 _QUICK = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
 _SETTINGS = {"listen_addresses": "", "max_connections": "300", "shared_buffers": "64MB", "timezone": "UTC"}
+_APART = ("unshare", "--user", "--map-user=1000", "--map-group=1000")
+_NOBODY = 65534
 _numbers = itertools.count(1)
 
 
@@ -38,6 +40,8 @@ class Server:
         self._settings = _SETTINGS | {"unix_socket_directories": str(folder)} | ({} if durable else _QUICK)
         self._process: subprocess.Popen[bytes] | None = None
         making = ["-D", str(self._data), "-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync"]
+        if _unprivileged() and _unprivileged() != _APART:
+            os.chown(folder, _NOBODY, _NOBODY)
         subprocess.run([*_unprivileged(), _tool("initdb"), *making], check=True, capture_output=True, cwd=folder)
 
     def start(self) -> None:
@@ -107,8 +111,13 @@ def server() -> str:
 
 @cache
 def _unprivileged() -> tuple[str, ...]:
-    """What a command begins with: PostgreSQL refuses root, who is somebody else in a namespace of their own."""
-    return ("unshare", "--user", "--map-user=1000", "--map-group=1000") if os.geteuid() == 0 else ()
+    """What a command begins with: PostgreSQL refuses root, who is somebody else in a namespace of their own. Where a
+    container forbids those, it is nobody, who must be able to read where the wheel is installed."""
+    if os.geteuid() != 0:
+        return ()
+    if shutil.which("unshare") and subprocess.run([*_APART, "true"], capture_output=True).returncode == 0:
+        return _APART
+    return ("setpriv", f"--reuid={_NOBODY}", f"--regid={_NOBODY}", "--clear-groups", "--pdeathsig=QUIT")
 
 
 def _tool(name: str) -> str:

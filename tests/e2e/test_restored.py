@@ -45,7 +45,7 @@ def test_a_restored_backup_goes_on_where_it_was_and_vendors_are_put_right(tmp_pa
     try:
         up = first.start("up")
         until(first.answers, 20, "storecue up answers")
-        shop = Shop(first)
+        shop = Shop(first, threads=2, pause=0.02)  # at work without a pause, but not faster than the worker
         until(lambda: shop.accepted > 150 and vendor.contacts(), 30, "deliveries are accepted and pushed")
         certain = set(shop.book.kept)
         backed_up = storecue("db", "backup", str(tmp_path / "backup"), "--data", str(first.data))
