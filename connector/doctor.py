@@ -30,6 +30,7 @@ from connector.errors import ConfigurationError, StreamUnavailable
 from connector.reporting.sources import standing, unheard
 from connector.sources.segment_api import SegmentApi
 from connector.storage.database import Database
+from connector.storage.server import setup_of, wrong
 from connector.storage.tables import delivery
 from connector.streams import BROKERS
 from connector.streams.port import Account as StreamAccount
@@ -266,9 +267,10 @@ class _Scene:
         ):
             path = _path(url)
             if path is None and database is None:
-                yield Check(
-                    name, False, "DATABASE_URL names a kind of database that is not supported", "unset DATABASE_URL"
-                )
+                fix = "unset DATABASE_URL for SQLite, or set it to a URL that begins with postgresql://"
+                yield Check(name, False, "DATABASE_URL names a kind of database that is not supported", fix)
+            elif path is None and database is not None and name == "database":  # on a server the log is in it
+                yield from _served(name, database, self.now)
             elif path is not None and database is None:
                 yield Check(name, True, f"{path} is not there yet; `storecue up` makes it")
             elif path is not None and database is not None:
@@ -434,6 +436,23 @@ def _sound(name: str, path: Path, database: Database) -> Check:
         disk = "put STORECUE_DATA on a local disk: network file systems cannot keep a write-ahead log"
         return Check(name, False, f"{path} has no write-ahead log (journal mode {mode[0]})", disk)
     return Check(name, True, f"{path} is sound, {path.stat().st_size / 1024**2:.1f} MiB")
+
+
+def _served(name: str, database: Database, now: Millis) -> Iterator[Check]:
+    """A line on a server, and one for each thing that is not as it must be there."""
+    try:
+        with database.read() as connection:
+            found = setup_of(connection)
+    except _UNREADABLE as error:
+        fix = "see that the server runs, that this machine reaches it, and that host, user and password are right"
+        yield Check(name, False, f"{database.place} cannot be reached ({_cause(error)})", fix)
+        return
+    faults = list(wrong(found, now))
+    for message, fix in faults:
+        yield Check(name, False, f"{database.place}: {message}", fix)
+    if not faults:
+        taken = f"{found.connections} of {found.allowed} connections are taken"
+        yield Check(name, True, f"{database.place} is PostgreSQL {found.version}; {taken}")
 
 
 def _cause(error: BaseException) -> str:

@@ -108,10 +108,11 @@ class NoMetrics:
 class Shop:
     """One StoreCue with one Shopify source, on a clock that only the test moves. Nothing runs by itself."""
 
-    def __init__(self, folder: Path, config: str = CONFIG) -> None:
+    def __init__(self, folder: Path, config: str = CONFIG, url: str | None = None) -> None:
         self.time = NOON
-        os.environ.update(database_of(folder))  # commands find it there
-        self.services = Services(Settings.from_environment(FEW_PARTITIONS | database_of(folder), data_dir=folder))
+        environ = database_of(folder) if url is None else {"DATABASE_URL": url}
+        os.environ.update(environ)  # commands find it there
+        self.services = Services(Settings.from_environment(FEW_PARTITIONS | environ, data_dir=folder))
         self.metrics = NoMetrics()
         self.receiver = Receiver(self.services, self.metrics, lambda: self.time)  # type: ignore[arg-type]
         self._ids = itertools.count(1)
@@ -167,7 +168,7 @@ class Shop:
 
     def rows(self, query: str) -> list[tuple[Any, ...]]:
         with self.services.database.read() as connection:
-            query = query.replace("%", "%%") if ON_POSTGRES else query
+            query = query.replace("%", "%%") if self.services.database.dialect == "postgresql" else query
             return [tuple(row) for row in connection.exec_driver_sql(query)]
 
     def close(self) -> None:

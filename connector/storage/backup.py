@@ -7,33 +7,28 @@ nor kept for a replay, and what had arrived and waited would be lost. Everything
 to the log first, too (replays, consent read back), or repeated until the state says that it is done (erasures).
 """
 
-import hashlib
-import json
-import os
 import shutil
 import sqlite3
-from collections.abc import Callable, Mapping
-from contextlib import closing
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 from urllib.parse import quote
 
-from sqlalchemy import make_url
+from sqlalchemy import Connection, NullPool, create_engine, make_url, text
 
 from connector.clock import Millis, isoformat
 from connector.errors import ConfigurationError, ConnectorError
 from connector.storage.in_use import UNFINISHED
+from connector.storage.manifest import Manifest, Moved, drafted, settle, written
 
-STATE, LOG, MANIFEST = "storecue.db", "inbox.db", "manifest.json"
-_FORM = 1  # of the manifest
+STATE, LOG = "storecue.db", "inbox.db"
 _TRIES = 3
 _PAGES = 4096  # copied between two words about the progress
-_CHUNK = 1024 * 1024
 _SPARE = 64 * 1024**2  # bytes that must stay free beside a copy
 
-Moved = Callable[[str, int, int], None]
-"""Hears the file that is worked on, how much of it is done and how much it is: pages or bytes."""
+Standing = tuple[dict[int, int], dict[int, int], dict[int, int]]
+"""Positions of the state, heads of the log, and by partition how many deliveries between them are not there."""
 
 
 class Files(NamedTuple):
@@ -43,29 +38,11 @@ class Files(NamedTuple):
     log: Path
 
 
-@dataclass(frozen=True)
-class Manifest:
-    """What a backup holds: sha256 and bytes by file, positions worked off and heads of the log by partition."""
-
-    made_at: str
-    storecue: str
-    sha256: Mapping[str, str]
-    bytes: Mapping[str, int]
-    positions: Mapping[str, int]
-    heads: Mapping[str, int]
-    form: int = _FORM
-
-    @property
-    def waiting(self) -> int:
-        """Deliveries that a restore works off."""
-        return sum(max(0, head - self.positions.get(part, 0)) for part, head in self.heads.items())
-
-
 def files(database_url: str, inbox_url: str) -> Files:
     """The files of two SQLite URLs. ConfigurationError for any other database."""
     found = [make_url(url) for url in (database_url, inbox_url)]
     if any(url.get_backend_name() != "sqlite" or not url.database for url in found):
-        raise ConfigurationError("only SQLite is backed up here; unset DATABASE_URL, or use that database's own tools")
+        raise ConfigurationError("these are no databases of SQLite's")
     return Files(*(Path(str(url.database)) for url in found))
 
 
@@ -86,10 +63,7 @@ def back_up(source: Files, folder: Path, *, now: Millis, storecue: str, moved: M
     Raises ConfigurationError when there is nothing to copy, no room, or the folder is there.
     """
     _may_be_made(source, folder)
-    draft = folder.with_name(f".{folder.name}.unfinished")
-    shutil.rmtree(draft, ignore_errors=True)
-    try:
-        draft.mkdir(mode=0o700, parents=True)
+    with drafted(folder) as draft:
         for _ in range(_TRIES):
             made = Files(draft / STATE, draft / LOG)
             copy(source.state, made.state, moved)
@@ -100,24 +74,7 @@ def back_up(source: Files, folder: Path, *, now: Millis, storecue: str, moved: M
             # Between the two copies what the first had not worked off yet was worked off and pruned, or erased.
         else:
             raise ConnectorError("deliveries were erased or pruned during each try; start the backup again")
-        manifest = Manifest(
-            made_at=isoformat(now),
-            storecue=storecue,
-            sha256={path.name: _digest(path) for path in made},
-            bytes={path.name: path.stat().st_size for path in made},
-            positions={str(part): pos for part, pos in positions.items()},
-            heads={str(part): head for part, head in heads.items()},
-        )
-        (draft / MANIFEST).write_text(json.dumps(asdict(manifest), indent=1) + "\n")
-        _settle(draft / MANIFEST)
-        _settle(draft)
-        draft.rename(folder)
-        _settle(folder.absolute().parent)
-    except OSError as error:
-        raise ConnectorError(f"the backup could not be written to {folder} ({error.strerror})") from error
-    finally:
-        shutil.rmtree(draft, ignore_errors=True)
-    return manifest
+        return written(draft, made, positions, heads, made_at=isoformat(now), storecue=storecue, database="sqlite")
 
 
 def copy(source: Path, target: Path, moved: Moved) -> None:
@@ -134,35 +91,52 @@ def copy(source: Path, target: Path, moved: Moved) -> None:
     except sqlite3.Error as error:
         raise ConnectorError(f"{source} could not be copied: {error}; `storecue db check` says what to do") from error
     target.chmod(0o600)
-    _settle(target)
+    settle(target)
 
 
-def standing(files: Files) -> tuple[dict[int, int], dict[int, int], dict[int, int]]:
-    """Positions of the state, heads of the log, and by partition how many deliveries between them are not there.
+def standing(files: Files) -> Standing:
+    """How the two stand to each other.
 
     The state is read first, as in a backup: a StoreCue that works meanwhile only moves heads on.
     """
-    with closing(opened(files.state)) as state:
-        positions = dict(state.execute("SELECT part, pos FROM log_position").fetchall())
-    count = "SELECT count(*) FROM delivery WHERE part = ? AND pos >= ? AND pos < ?"
-    with closing(opened(files.log)) as log:
-        log.execute("BEGIN")
-        heads = dict(log.execute("SELECT part, head FROM log_head").fetchall())
-        missing = {}
-        for part, head in heads.items():
-            pos = positions.get(part, 0)
-            [there] = log.execute(count, (part, pos, head)).fetchone()
-            if there < head - pos:
-                missing[part] = head - pos - there
+    with looking(files.state) as state, looking(files.log) as log:
+        return between(state, log)
+
+
+def between(state: Connection, log: Connection) -> Standing:
+    """The same of two connections, which may be one. Only of the log in SQL: a topic's partitions are left out."""
+    positions = {part: pos for part, pos in state.execute(_POSITIONS)}
+    heads = {part: head for part, head in log.execute(_HEADS)}
+    missing = {}
+    for part, head in heads.items():
+        pos = positions.get(part, 0)
+        there = log.execute(_THERE, {"part": part, "pos": pos, "head": head}).scalar_one()
+        if there < head - pos:
+            missing[part] = head - pos - there
     return positions, heads, missing
+
+
+_POSITIONS = text(
+    "SELECT part, pos FROM log_position WHERE part < (SELECT coalesce(min(first), 2147483647) FROM log_topic)"
+)
+_HEADS = text("SELECT part, head FROM log_head")
+_THERE = text("SELECT count(*) FROM delivery WHERE part = :part AND pos >= :pos AND pos < :head")
+
+
+@contextmanager
+def looking(path: Path) -> Iterator[Connection]:
+    """One snapshot of a SQLite file, which is not changed, not even by a write-ahead log."""
+    engine = create_engine("sqlite+pysqlite://", creator=lambda: opened(path), poolclass=NullPool)
+    with engine.connect() as connection:
+        connection.exec_driver_sql("BEGIN")
+        yield connection
+        connection.rollback()
 
 
 def _may_be_made(source: Files, folder: Path) -> None:
     for path in source:
         if not path.exists():
             raise ConfigurationError(f"there is no {path}; name the data directory with --data or STORECUE_DATA")
-    if folder.exists():
-        raise ConfigurationError(f"{folder} is there already; name a new folder for the backup")
     room = folder.absolute().parent
     while not room.exists():
         room = room.parent
@@ -174,24 +148,6 @@ def _may_be_made(source: Files, folder: Path) -> None:
 
 
 # --- back ------------------------------------------------------------------------------------------------------------
-
-
-def manifest_of(folder: Path, moved: Moved) -> Manifest:
-    """The manifest of a backup whose files are as it says. ConfigurationError otherwise."""
-    try:
-        told: dict[str, Any] = json.loads((folder / MANIFEST).read_text())
-        if told.get("form") != _FORM:
-            raise ConfigurationError(f"{folder} was made by another version of StoreCue ({told.get('storecue')})")
-        manifest = Manifest(**told)
-    except (OSError, ValueError, TypeError):
-        raise ConfigurationError(f"{folder} is no backup: it has no {MANIFEST} that can be read") from None
-    for name in (STATE, LOG):
-        path = folder / name
-        if not path.is_file() or path.stat().st_size != manifest.bytes.get(name):
-            raise ConfigurationError(f"{path} is not as it was backed up: use another backup")
-        if _digest(path, moved) != manifest.sha256.get(name):
-            raise ConfigurationError(f"{path} has changed since it was backed up (sha256): use another backup")
-    return manifest
 
 
 def restore(
@@ -215,14 +171,14 @@ def restore(
         drafts = [(_draft(folder / name, path), path) for name, path in wanted]
         there = dict(zip((path for _, path in drafts), (draft for draft, _ in drafts), strict=True))
         marker.touch(0o600)
-        _settle(home)
+        settle(home)
         prepare(Files(there[target.state], there.get(target.log, target.log)))
         aside = _put_aside([path for _, path in wanted], home, now)
         for draft, path in drafts:
             draft.rename(path)
-        _settle(home)
+        settle(home)
         marker.unlink()
-        _settle(home)
+        settle(home)
     except OSError as error:
         raise ConnectorError(f"the restore into {home} failed ({error.strerror}); run it again with --force") from error
     return aside
@@ -232,7 +188,7 @@ def _draft(source: Path, target: Path) -> Path:
     draft = target.with_name(f".{target.name}.restored")
     shutil.copyfile(source, draft)
     draft.chmod(0o600)
-    _settle(draft)
+    settle(draft)
     return draft
 
 
@@ -246,25 +202,5 @@ def _put_aside(paths: list[Path], home: Path, now: Millis) -> Path | None:
     aside.mkdir(mode=0o700, exist_ok=True)
     for path in found:
         path.rename(aside / path.name)
-    _settle(aside)
+    settle(aside)
     return aside
-
-
-def _digest(path: Path, moved: Moved | None = None) -> str:
-    digest, done, total = hashlib.sha256(), 0, path.stat().st_size
-    with path.open("rb") as file:
-        while chunk := file.read(_CHUNK):
-            digest.update(chunk)
-            done += len(chunk)
-            if moved is not None:
-                moved(path.name, done, total)
-    return digest.hexdigest()
-
-
-def _settle(path: Path) -> None:
-    """fsync of a file or a folder."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -12,9 +12,9 @@ from sqlalchemy import Connection, MetaData, Table, text
 from sqlalchemy.exc import SQLAlchemyError
 
 from connector.errors import ConfigurationError, ConnectorError
-from connector.storage.backup import Moved
 from connector.storage.database import Database
 from connector.storage.functions import create_functions
+from connector.storage.manifest import Moved
 from connector.storage.migrations import HEAD, stamp, version_of
 from connector.storage.rows import (
     Row,

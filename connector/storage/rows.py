@@ -125,12 +125,11 @@ def numbered(table: Table) -> bool:
 
 def last_number(connection: Connection, table: Table) -> int:
     """The last id given, 0 for none. SQLite begins anew after the highest that is there, PostgreSQL never goes back."""
-    highest = int(connection.execute(select(func.coalesce(func.max(table.c.id), 0))).scalar_one())
     if connection.dialect.name == "sqlite":
-        return highest
+        return int(connection.execute(select(func.coalesce(func.max(table.c.id), 0))).scalar_one())
     sequence = connection.execute(_SEQUENCE, {"name": table.name}).scalar_one()
-    last = connection.exec_driver_sql(f"SELECT CASE WHEN is_called THEN last_value ELSE 0 END FROM {sequence}")  # noqa: S608
-    return max(highest, int(last.scalar_one()))
+    last = f"SELECT CASE WHEN is_called THEN last_value ELSE last_value - 1 END FROM {sequence}"  # noqa: S608
+    return int(connection.exec_driver_sql(last).scalar_one())
 
 
 def go_on_after(tx: Connection, table: Table, last: int) -> None:

@@ -16,8 +16,9 @@ from connector.errors import ConfigurationError, ConnectorError
 from connector.inbox.hushing import hush
 from connector.services import Services
 from connector.storage import backup
-from connector.storage.backup import Files, back_up, copy, manifest_of, restore, standing
+from connector.storage.backup import Files, back_up, copy, restore, standing
 from connector.storage.in_use import UNFINISHED, alone, share
+from connector.storage.manifest import Manifest, Moved, manifest_of
 from connector.storage.soundness import faults
 from tests.conftest import CONFIG, NOON, Shop, order
 
@@ -36,7 +37,7 @@ def at(folder: Path) -> Files:
     return Files(folder / "storecue.db", folder / "inbox.db")
 
 
-def make(shop: Shop, to: Path) -> backup.Manifest:
+def make(shop: Shop, to: Path) -> Manifest:
     return back_up(at(shop.services.settings.data_dir), to, now=NOON, storecue="0.1.0", moved=quietly)
 
 
@@ -141,7 +142,7 @@ def test_the_state_comes_first(shop: Shop, tmp_path: Path, monkeypatch: pytest.M
     """What is worked off between the two copies is still to be worked off in the backup, and none of it is lost."""
     shop.deliver("orders/create", order(1))
 
-    def slow(source: Path, target: Path, moved: backup.Moved) -> None:
+    def slow(source: Path, target: Path, moved: Moved) -> None:
         copy(source, target, moved)
         if source.name == "storecue.db":
             shop.deliver("orders/create", order(2))
@@ -158,7 +159,7 @@ def test_what_is_erased_between_the_copies_makes_it_begin_anew(
 ) -> None:
     tries = []
 
-    def meanwhile(source: Path, target: Path, moved: backup.Moved, erasing: int) -> None:
+    def meanwhile(source: Path, target: Path, moved: Moved, erasing: int) -> None:
         copy(source, target, moved)
         if source.name == "storecue.db":
             tries.append(source)

@@ -138,7 +138,7 @@ def test_the_work_goes_on_where_it_was(tmp_path: Path, new_postgres: Callable[[]
         pending = connection.exec_driver_sql("SELECT count(*) FROM sync_state WHERE pending = 1").scalar_one()
         assert [(pending,)] == waiting
     services.close()
-    again = _on_server(tmp_path, url)
+    again = Shop(tmp_path, CONFIG + DESTINATION, url)
     assert again.segments(1) >= segments
     assert again.rows("SELECT count(*), count(DISTINCT id) FROM shop_order") == [(31, 31)]
     assert again.rows("SELECT count(*) FROM event WHERE name = 'Order Completed'") == [(31,)]
@@ -150,15 +150,6 @@ def test_the_work_goes_on_where_it_was(tmp_path: Path, new_postgres: Callable[[]
     assert again.rows("SELECT count(*) FROM shop_order") == [(32,)]
     assert again.rows("SELECT count(*), max(id) FROM profile") == [(8, 8)]
     again.close()
-
-
-def _on_server(folder: Path, url: str) -> Shop:
-    import tests.conftest as shared
-
-    shared._databases[folder] = url
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(shared, "ON_POSTGRES", True)
-        return Shop(folder, CONFIG + DESTINATION)
 
 
 def test_what_postgresql_cannot_keep_is_told(tmp_path: Path, new_postgres: Callable[[], str]) -> None:
@@ -269,7 +260,7 @@ def test_nobody_starts_on_a_server_whose_content_is_replaced(tmp_path: Path, new
 
 def test_back_to_sqlite(tmp_path: Path, new_postgres: Callable[[], str], monkeypatch: pytest.MonkeyPatch) -> None:
     url, data, target = new_postgres(), tmp_path / "data", tmp_path / "again"
-    shop = _on_server(data, url)
+    shop = Shop(data, CONFIG + DESTINATION, url)
     shop.deliver("orders/create", order(1, total="1500.00"))
     shop.close()
     monkeypatch.setenv("DATABASE_URL", url)

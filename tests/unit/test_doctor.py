@@ -2,6 +2,7 @@ import json
 import os
 import socket
 import threading
+import time
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
@@ -16,6 +17,7 @@ from connector.config.settings import Settings
 from connector.doctor import BUILT_AT, ENOUGH_BYTES, checks
 from connector.domain import Configuration, DestinationConfig, SourceConfig, StoreInfo
 from connector.storage.database import Database
+from connector.storage.server import Setup, wrong
 from connector.storage.tables import counter, delivery, inbox_metadata, metadata
 
 FILE = """
@@ -264,7 +266,7 @@ class TestClock:
 class TestStorage:
     def test_a_database_that_is_not_supported(self, place):
         place.settings = replace(place.settings, database_url="mysql://root:canary@db/storecue")
-        assert place.faults()["database"].fix == "unset DATABASE_URL"
+        assert place.faults()["database"].fix.startswith("unset DATABASE_URL")
 
     def test_little_room(self, place):
         place.free = ENOUGH_BYTES - 1
@@ -362,3 +364,74 @@ class TestPort:
         finally:
             server.shutdown()
             server.server_close()
+
+
+class TestServer:
+    """PostgreSQL. Its own clock is real, so the frozen one is put beside it."""
+
+    @pytest.fixture
+    def served(self, place, new_postgres):
+        url = new_postgres()
+        place.settings = replace(place.settings, database_url=url, inbox_url=url)
+        place.now = round(time.time() * 1000)
+        database = Database(url)
+        with database.tx() as tx:
+            tx.exec_driver_sql(f"ALTER DATABASE {database.engine.url.database} SET synchronous_commit = on")
+        database.close()
+        return place
+
+    def told(self, place):
+        return [check for check in place.found() if check.name in ("database", "delivery log")]
+
+    def test_what_a_test_server_lacks_is_told(self, served):
+        """Ours does not wait for its disk."""
+        (fault,) = self.told(served)
+        assert "fsync is off and full_page_writes is off" in fault.message
+        assert fault.fix == "set both to on in postgresql.conf"
+
+    def test_a_server_that_is_right(self, served, monkeypatch):
+        monkeypatch.setattr("connector.doctor.wrong", lambda found, now: [])
+        (check,) = self.told(served)
+        assert check.ok and " is PostgreSQL 1" in check.message
+
+    @pytest.mark.parametrize(
+        ("setting", "message"),
+        [
+            ("synchronous_commit = off", "synchronous_commit is off"),
+            ("idle_session_timeout = '1h'", "idle_session_timeout is 1h"),
+            ("statement_timeout = '30s'", "statement_timeout is 30s"),
+        ],
+    )
+    def test_a_setting_that_breaks_a_promise(self, served, setting, message):
+        database = Database(served.settings.database_url)
+        with database.tx() as tx:
+            tx.exec_driver_sql(f"ALTER DATABASE {database.engine.url.database} SET {setting}")
+        database.close()
+        assert any(message in check.message for check in self.told(served))
+
+    def test_rights_and_clocks_and_addresses(self, served):
+        served.now += 60_000
+        database = Database(served.settings.database_url)
+        with database.tx() as tx:
+            tx.exec_driver_sql("DROP ROLE IF EXISTS guest")
+            tx.exec_driver_sql("CREATE ROLE guest LOGIN")
+            tx.exec_driver_sql("REVOKE CREATE ON SCHEMA public FROM PUBLIC")
+        database.close()
+        url = database.engine.url.set(username="guest").render_as_string(hide_password=False)
+        served.settings = replace(served.settings, database_url=url, inbox_url=url)
+        messages = " ".join(check.message for check in self.told(served))
+        assert "may not create tables" in messages and "60 s away from this machine's" in messages
+        served.settings = replace(served.settings, database_url="postgresql://u:canary@127.0.0.1:1/db")
+        (fault,) = [check for check in served.found() if check.name == "database"]
+        assert "127.0.0.1/db cannot be reached" in fault.message
+
+    def test_an_old_one_and_a_full_one_and_a_standby(self):
+        right = Setup(170_000, "17", "UTF8", "on", "on", "on", "0", "0", True, False, 0, 5, 97)
+        assert list(wrong(right, now=0)) == []
+        bad = replace(right, number=120_000, version="12.1", encoding="LATIN1", standby=True, connections=90)
+        assert [message for message, _ in wrong(bad, now=0)] == [
+            "it is PostgreSQL 12.1",
+            "its encoding is LATIN1",
+            "it is a standby, which takes no writes",
+            "90 of 97 connections are taken",
+        ]
