@@ -26,7 +26,9 @@ if TYPE_CHECKING:
     from connector.config.settings import Settings
     from connector.web.ingress import Ingress
 
-_WORKER_STOPS_WITHIN = 10.0  # seconds
+# Seconds from SIGTERM until a process that has not ended is killed: both stop at once, and all is over within 10.
+_WORKER_STOPS_WITHIN = 8.0
+_SERVER_STOPS_WITHIN = 6  # a request that is here has its answer in 3; one that is half here may never have it
 _SHORTEST_WAIT = 0.2  # seconds before a worker that died is started again: doubled while it dies young
 _LOOK_EVERY = 1.0  # seconds between looks for the parent process
 _MINDED_BY = "STORECUE_MINDED_BY"  # the process that started this worker, if it was `up`
@@ -70,8 +72,9 @@ def listening_address(host: str, port: int) -> str:
     return str(found[0])
 
 
-def web(address: str, port: int) -> None:
-    """Serve until SIGTERM or SIGINT; requests under way are answered first. The environment has the other settings."""
+def web(address: str, port: int, stopping: Callable[[], None] | None = None) -> None:
+    """Serve until SIGTERM or SIGINT; requests under way are answered first. The environment has the other settings.
+    `stopping` is called when the signal comes."""
     from granian import Granian
     from granian.constants import HTTPModes, Interfaces, Loops
     from granian.http import HTTP1Settings
@@ -91,9 +94,23 @@ def web(address: str, port: int) -> None:
         log_enabled=False,
         respawn_failed_workers=True,
         respawn_interval=0.5,
-        workers_kill_timeout=10,
+        workers_kill_timeout=_SERVER_STOPS_WITHIN,
     )
+    if stopping is not None:
+        server.on_startup(lambda: _when_told_to_stop(stopping))
     server.serve(target_loader=_application, wrap_loader=False)
+
+
+def _when_told_to_stop(stopping: Callable[[], None]) -> None:
+    """Calls `stopping` before what granian does at these signals: it returns only after the last request."""
+    for number in (signal.SIGTERM, signal.SIGINT):
+        theirs = signal.getsignal(number)
+
+        def both(signum: int, frame: FrameType | None, theirs: Any = theirs) -> None:
+            stopping()
+            theirs(signum, frame)
+
+        signal.signal(number, both)
 
 
 def _connections() -> int:
@@ -169,6 +186,7 @@ class Minder:
 
     def __init__(self) -> None:
         self._stopping = threading.Event()
+        self._asked_at = 0.0  # monotonic
         self._process: subprocess.Popen[bytes] | None = None
         self._thread = threading.Thread(target=self._mind, name="worker-minder", daemon=True)
 
@@ -176,14 +194,21 @@ class Minder:
         self._process = self._spawn()
         self._thread.start()
 
+    def ask(self) -> None:
+        """Tell the worker to stop."""
+        if not self._stopping.is_set():
+            self._asked_at = time.monotonic()
+            self._stopping.set()
+            if self._process is not None and self._process.poll() is None:
+                self._process.terminate()
+
     def stop(self) -> None:
-        """Ask the worker to stop and wait for it; kill it when it takes too long: nothing is lost then either."""
-        self._stopping.set()
+        """Tell the worker to stop and wait for it; kill it when it takes too long: nothing is lost then either."""
+        self.ask()
         process = self._process
-        if process is not None and process.poll() is None:
-            process.terminate()
+        if process is not None:
             try:
-                process.wait(_WORKER_STOPS_WITHIN)
+                process.wait(max(0.1, self._asked_at + _WORKER_STOPS_WITHIN - time.monotonic()))
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
@@ -217,7 +242,7 @@ def up(prepare: "Callable[[], Settings]") -> None:
     minder = Minder()
     minder.start()
     try:
-        web(address, port)
+        web(address, port, minder.ask)
     finally:
         minder.stop()
 
