@@ -11,15 +11,20 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import psutil
+import psycopg
 
 from connector import clock
+from connector.config.settings import Settings
+from connector.ports import EventLog
+from connector.services import log_of
 from connector.simulator.delivery import encode, sign
+from connector.storage.database import Database
 from tests.mortal import dies_with_us
 
 SECRET = "hush"
@@ -36,9 +41,14 @@ def until(true: Callable[[], Any], seconds: float, what: str) -> None:
 
 
 class Running:
-    """`storecue` processes on one data folder and one port. `log` is what they wrote."""
+    """`storecue` processes on one data folder and one port. `log` is what they wrote. `environ`: what they are told
+    beside that, such as DATABASE_URL; with KAFKA_BOOTSTRAP the heads of the log are looked up there."""
 
-    def __init__(self, folder: Path, config: str) -> None:
+    def __init__(self, folder: Path, config: str, environ: Mapping[str, str] | None = None) -> None:
+        self.environ = {name: value for name, value in os.environ.items() if not name.startswith("STORECUE_")}
+        self.environ |= environ or {}
+        self._server = self.environ.get("DATABASE_URL", "")
+        self._log: EventLog | None = None
         self.data = folder / "data"
         self.file = folder / "storecue.yaml"
         self.file.write_text(config)
@@ -53,17 +63,16 @@ class Running:
         arguments = [sys.executable, "-m", "connector", command, "--data", str(self.data)]
         arguments += ["--config", str(self.file)] if command == "up" else []
         arguments += ["--port", str(self.port)] if command != "worker" else []
-        environ = {name: value for name, value in os.environ.items() if not name.startswith("STORECUE_")}
         with self.log_file.open("ab") as log:
             process = psutil.Popen(
-                arguments, env=environ, stdout=log, stderr=log, start_new_session=True, preexec_fn=dies_with_us()
+                arguments, env=self.environ, stdout=log, stderr=log, start_new_session=True, preexec_fn=dies_with_us()
             )
         self.processes.append(process)
         return process
 
     def apply(self) -> None:
         arguments = [sys.executable, "-m", "connector", "apply", "--data", str(self.data), "--config", str(self.file)]
-        subprocess.run(arguments, check=True, capture_output=True)
+        subprocess.run(arguments, check=True, capture_output=True, env=self.environ)
 
     def answers(self) -> bool:
         try:
@@ -92,12 +101,17 @@ class Running:
     def close(self) -> None:
         for process in self.processes:
             self.kill_all(process)
+        if self._log is not None:
+            self._log.close()
 
     @property
     def log(self) -> str:
         return self.log_file.read_text(errors="replace")
 
     def rows(self, query: str, database: str = "storecue") -> list[tuple[Any, ...]]:
+        if self._server:
+            with psycopg.connect(self._server, autocommit=True) as asked:
+                return asked.execute(query).fetchall()  # type: ignore[arg-type]  # no literal, and no stranger's either
         connection = sqlite3.connect(f"file:{self.data / database}.db?mode=ro", uri=True, timeout=15)
         try:
             return connection.execute(query).fetchall()
@@ -106,15 +120,23 @@ class Running:
 
     def worked_off(self) -> bool:
         """True when every delivery of the log has had its effect."""
+        if "KAFKA_BOOTSTRAP" in self.environ:
+            standing = self._kafka().standing()
+            return bool(standing.partitions) and not standing.lag
         heads = {part: head for part, head in self.rows("SELECT part, head FROM log_head", "inbox") if head}
         return heads == {part: pos for part, pos in self.rows("SELECT part, pos FROM log_position") if pos}
 
+    def _kafka(self) -> EventLog:
+        if self._log is None:
+            settings = Settings.from_environment(self.environ, data_dir=self.data)
+            state = Database(settings.database_url)
+            self._log = log_of(settings, state, state)
+        return self._log
+
     def pushed(self) -> bool:
         """True when nothing waits for a destination."""
-        waiting = (
-            "SELECT (SELECT count(*) FROM sync_state WHERE pending), (SELECT count(*) FROM cue WHERE state = 'pending')"
-        )
-        return self.rows(waiting) == [(0, 0)]
+        contacts = self.rows("SELECT count(*) FROM sync_state WHERE pending = 1")
+        return contacts + self.rows("SELECT count(*) FROM cue WHERE state = 'pending'") == [(0,), (0,)]
 
 
 def kill(process: psutil.Process) -> None:
