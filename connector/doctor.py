@@ -27,7 +27,8 @@ from connector.config.settings import Settings
 from connector.config.yaml_file import read
 from connector.domain import Configuration, DestinationConfig, SourceConfig
 from connector.errors import ConfigurationError, StreamUnavailable
-from connector.reporting.sources import standing, unheard
+from connector.reporting import sources as heard_of
+from connector.services import log_of
 from connector.sources.segment_api import SegmentApi
 from connector.storage.database import Database
 from connector.storage.server import setup_of, wrong
@@ -122,6 +123,7 @@ class _Scene:
         yield self._clock()
         yield self._time_zones()
         yield from self._databases()
+        yield from self._log()
         yield self._disk()
         yield from self._destinations()
         yield from self._sources()
@@ -265,6 +267,8 @@ class _Scene:
             ("database", self.settings.database_url, self.database),
             ("delivery log", self.settings.inbox_url, self.inbox),
         ):
+            if name != "database" and url == self.settings.database_url:
+                continue
             path = _path(url)
             if path is None and database is None:
                 fix = "unset DATABASE_URL for SQLite, or set it to a URL that begins with postgresql://"
@@ -275,6 +279,26 @@ class _Scene:
                 yield Check(name, True, f"{path} is not there yet; `storecue up` makes it")
             elif path is not None and database is not None:
                 yield _sound(name, path, database)
+
+    def _log(self) -> Iterator[Check]:
+        if self.database is None or self.inbox is None:
+            return  # the databases are made at the first start
+        log = log_of(self.settings, self.database, self.inbox)
+        try:
+            standing = log.standing()
+        except _UNREADABLE:
+            return  # the check of the databases tells why
+        except ConfigurationError as error:
+            yield Check("log", False, error.message, "see docs/kafka.md")
+            return
+        finally:
+            log.close()
+        message, _, fix = standing.trouble.partition(": ")
+        if standing.trouble:
+            yield Check("log", False, f"{standing.log}: {message}", fix or "see docs/kafka.md")
+        else:
+            parts, note = len(standing.partitions), f"; {standing.note}" if standing.note else ""
+            yield Check("log", True, f"{standing.log}, {parts} partitions, {standing.lag:,} deliveries wait{note}")
 
     def _disk(self) -> Check:
         folder = self.settings.data_dir.absolute()
@@ -323,11 +347,11 @@ class _Scene:
         if self.database is not None:
             try:
                 with self.database.read() as connection:
-                    heard = standing(connection)
+                    heard = heard_of.standing(connection)
             except _UNREADABLE:
                 return  # the check of the databases tells why
         for source in self.configuration.sources.values():
-            row = heard.get(source.name, unheard())
+            row = heard.get(source.name, heard_of.unheard())
             name, at = f"source {source.name}", row["last_at"]
             address = f"{self.settings.public_url}{_where(source)}"
             refused = sum(row["rejected"].values())

@@ -7,7 +7,7 @@ import hmac
 import itertools
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -108,11 +108,14 @@ class NoMetrics:
 class Shop:
     """One StoreCue with one Shopify source, on a clock that only the test moves. Nothing runs by itself."""
 
-    def __init__(self, folder: Path, config: str = CONFIG, url: str | None = None) -> None:
+    def __init__(
+        self, folder: Path, config: str = CONFIG, url: str | None = None, more: Mapping[str, str] | None = None
+    ) -> None:
         self.time = NOON
         environ = database_of(folder) if url is None else {"DATABASE_URL": url}
         os.environ.update(environ)  # commands find it there
-        self.services = Services(Settings.from_environment(FEW_PARTITIONS | environ, data_dir=folder))
+        given = {**FEW_PARTITIONS, **environ, **(more or {})}
+        self.services = Services(Settings.from_environment(given, data_dir=folder))
         self.metrics = NoMetrics()
         self.receiver = Receiver(self.services, self.metrics, lambda: self.time)  # type: ignore[arg-type]
         self._ids = itertools.count(1)

@@ -67,6 +67,14 @@ class Traces:
                     store.count(tx, request, deliveries=len(hits))
                     store.move_trace(tx, request, done[-1].id)
             return bool(done)
+        if self._ahead[request]:
+            # Once more from the beginning: SQLite gives the ids of deleted rows again, so what came into the table
+            # meanwhile may lie before where we are.
+            self._ahead[request] = {}
+            with self._database.tx() as tx:
+                store.count(tx, request, deliveries=len(hits))
+                store.move_trace(tx, request, 0)
+            return True
         # What is parked may become a dead letter, and never the other way.
         with self._database.tx() as tx:
             waiting = parking.forget(tx, lambda one: _names(found, one.key, one.body), trace["until"])

@@ -145,6 +145,7 @@ def test_all_is_well(place):
         "time zones",
         "database",
         "delivery log",
+        "log",
         "disk",
         "destination klaviyo",
         "source shop",

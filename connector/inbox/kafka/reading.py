@@ -40,6 +40,7 @@ class Reading:
         self._bytes = 0
         self._turn = 0
         self._given: list[TopicPartition] | None = None
+        self._passed: dict[int, int] = {}  # partition -> where it begins, since the retention has passed the position
         self._consumer: Consumer = library().Consumer(
             {
                 **cluster.client(),
@@ -161,7 +162,9 @@ class Reading:
         positions = self._positions()
         begin = library().OFFSET_BEGINNING
         numbers = [part.partition for part in self._given]
-        self._consumer.assign([self._at(number, positions.get(number, begin)) for number in numbers])
+        self._consumer.assign(
+            [self._at(number, max(positions.get(number, begin), self._passed.get(number, begin))) for number in numbers]
+        )
         self._parts, self._bytes, self._given = {number: _Part() for number in numbers}, 0, None
         log.info("log.assigned", partitions=len(numbers))
 
@@ -174,13 +177,13 @@ class Reading:
 
     def _out_of_range(self, number: int) -> None:
         """What was not worked off has passed the topic's retention; or the topic has lost its end."""
+        self._given = self._consumer.assignment()  # a partition that has failed is not read on without
         position = self._positions().get(number, 0)
         low, high = self._consumer.get_watermark_offsets(self._at(number, 0), timeout=_ANSWER)
         if position <= low:
             log.error("log.records_gone", partition=number, first=position, next=low, topic=self._topic)
-            self._seek(number, low)
+            self._passed[number] = low
             return
-        self._given = self._consumer.assignment()  # look again: it may have been mended
         raise ConnectorError(
             f"partition {number} of the topic {self._topic} ends at {high}, and was worked off to {position}: its "
             "brokers have lost records that they had confirmed; name another topic (KAFKA_TOPIC), and let the senders "
