@@ -175,7 +175,7 @@ class Worker:
             # The clock is asked again under the lock: another worker may have been a little later already, and an
             # earlier instant would bring back what has lapsed.
             try:
-                with self.services.database.tx() as tx:
+                with self.services.database.tx(beside=True) as tx:
                     self.pipeline.tick(tx, due, self.now())
             except OperationalError:
                 raise

@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import psycopg
 import pytest
 from hypothesis import HealthCheck, settings
 from sqlalchemy import select
@@ -73,11 +72,6 @@ ON_POSTGRES = os.environ.get("STORECUE_TEST_DATABASE") == "postgresql"
 """Whether the tests of the whole line run on PostgreSQL instead of SQLite."""
 
 _databases: dict[Path, str] = {}
-_JSON_EXTRACT = """
-CREATE FUNCTION json_extract(x text, path text) RETURNS jsonb LANGUAGE sql AS
-$$ SELECT nullif(jsonb_path_query_first(x::jsonb, path::jsonpath), 'null') $$
-"""
-"""For what tests ask in SQLite's words."""
 
 
 def database_of(folder: Path) -> dict[str, str]:
@@ -86,8 +80,6 @@ def database_of(folder: Path) -> dict[str, str]:
         return {}
     if folder not in _databases:
         _databases[folder] = create_database(server())
-        with psycopg.connect(_databases[folder], autocommit=True) as connection:
-            connection.execute(_JSON_EXTRACT)
     return {"DATABASE_URL": _databases[folder]}
 
 

@@ -27,6 +27,11 @@ _QUICK = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"
 _SETTINGS = {"listen_addresses": "", "max_connections": "300", "shared_buffers": "64MB", "timezone": "UTC"}
 _APART = ("unshare", "--user", "--map-user=1000", "--map-group=1000")
 _NOBODY = 65534
+_JSON_EXTRACT = """
+CREATE FUNCTION json_extract(x text, path text) RETURNS jsonb LANGUAGE sql AS
+$$ SELECT nullif(jsonb_path_query_first(x::jsonb, path::jsonpath), 'null') $$
+"""
+"""For what tests ask in SQLite's words."""
 _numbers = itertools.count(1)
 
 
@@ -81,7 +86,10 @@ def create_database(dsn: str) -> str:
     name = f"storecue_{os.getpid()}_{next(_numbers)}"
     with psycopg.connect(dsn, autocommit=True) as connection:
         connection.execute(f'CREATE DATABASE "{name}"')
-    return make_url(dsn).set(database=name).render_as_string(hide_password=False)
+    url = make_url(dsn).set(database=name).render_as_string(hide_password=False)
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute(_JSON_EXTRACT)
+    return url
 
 
 def drop_database(dsn: str, url: str) -> None:

@@ -8,7 +8,7 @@ from sqlalchemy import Connection, bindparam, delete, insert, select, tuple_
 
 from connector.clock import Millis
 from connector.domain import Delivery
-from connector.errors import ConnectorError
+from connector.errors import ConnectorError, Fenced
 from connector.ports import New, Rec
 from connector.storage.phrases import upsert
 from connector.storage.tables import dead_letter, seen
@@ -29,6 +29,9 @@ _SEEN = select(seen.c.delivery_id).where(
 )
 
 
+_SEE = upsert(seen).on_conflict_do_nothing().execution_options(preserve_rowcount=True)
+
+
 def fresh(tx: Connection, records: Sequence[Rec], now: Millis) -> list[Rec]:
     """The records not worked on before, each delivery once, remembered as seen in this transaction."""
     ids: dict[str, set[str]] = defaultdict(set)
@@ -46,10 +49,9 @@ def fresh(tx: Connection, records: Sequence[Rec], now: Millis) -> list[Rec]:
             known.add(key)
             news.append(record)
     if news:
-        tx.execute(
-            upsert(seen).on_conflict_do_nothing(),
-            [{"source": record.source, "delivery_id": record.delivery_id, "at": now} for record in news],
-        )
+        rows = [{"source": record.source, "delivery_id": record.delivery_id, "at": now} for record in news]
+        if tx.execute(_SEE, rows).rowcount < len(rows):
+            raise Fenced("another worker is at one of these deliveries, which has another key there")
     return news
 
 

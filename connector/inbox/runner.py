@@ -45,7 +45,7 @@ def run_once(
     done = 0
     while records:
         try:
-            with database.tx() as tx:
+            with database.tx(beside=True) as tx:
                 row = _position(tx, part)
                 if row is None:
                     log.leave(part, records[0].pos)

@@ -11,7 +11,7 @@ from connector.clock import SECOND, Millis
 from connector.domain import Configuration
 from connector.pipeline.batch import Batch
 from connector.pipeline.timeline import change
-from connector.profiles import consent
+from connector.profiles import consent, holds
 from connector.profiles.store import Person
 from connector.segments import membership
 from connector.segments import store as segment_store
@@ -116,6 +116,7 @@ class Decisions:
         destinations, fields = self.configuration.destinations.values(), self.configuration.fields.values()
         if not reachable or not destinations:
             return
+        holds.contacts(tx, [person.id for person in reachable])
         known = sync_store.desired(tx, [person.id for person in reachable])
         shown = {one.name: [field.name for field in self.configuration.fields_of(one.name)] for one in destinations}
         rows = []

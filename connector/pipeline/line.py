@@ -24,7 +24,7 @@ from connector.pipeline.traits import compute_traits
 from connector.pipeline.unmerge import separate
 from connector.ports import Rec, Source
 from connector.privacy import requests as privacy
-from connector.profiles import store, traits
+from connector.profiles import holds, store, traits
 from connector.profiles.identity import Merge, Rules
 from connector.profiles.store import Person
 from connector.quality.drift import ShapeWatch
@@ -33,6 +33,7 @@ from connector.segments.evaluate import RuleSet
 from connector.segments.refill import BECAUSE
 from connector.sources import configured
 from connector.storage import counters
+from connector.storage.database import alone
 from connector.streams.outbox import Outbox
 from connector.sync import store as sync_store
 
@@ -67,6 +68,7 @@ class Pipeline:
         self._shapes.look(tx, (one.delivery for one in meant), now)
         for lawful, some in groupby(meant, lambda one: one.normalised.privacy is not None):
             if lawful:
+                alone(tx)  # what of a person is to go is spread too wide to be held
                 for one in some:
                     privacy.take(tx, one.delivery, one.normalised, self.configuration.destinations, now)
             else:
@@ -104,8 +106,9 @@ class Pipeline:
         self._add_changes(tx, batch, now)
 
     def tick(self, tx: Connection, people: Iterable[int], now: Millis) -> None:
-        """Time as an event: decide anew for people whose windows have lapsed."""
-        persons = store.load(tx, people)
+        """Time as an event: decide anew for people whose windows have lapsed. Those whom another worker is deciding for
+        at this moment are left to it."""
+        persons = store.load(tx, holds.free_people(tx, people))
         batch = Batch(loud=set(persons))
         self._decisions.decide(tx, persons, batch, self.filling, now)
         self._add_changes(tx, batch, now)

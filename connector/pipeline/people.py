@@ -11,7 +11,7 @@ from connector.domain import Identifier
 from connector.inbox import deliveries
 from connector.pipeline.batch import Batch, Meant
 from connector.pipeline.timeline import change
-from connector.profiles import consent, journal, store, traits
+from connector.profiles import consent, holds, journal, store, traits
 from connector.profiles.duplicates import store as duplicates
 from connector.profiles.identity import Merge, People, Rules, Stored
 from connector.profiles.store import Person
@@ -25,21 +25,24 @@ Pair = tuple[Merge, Person, Person]
 def identify(tx: Connection, meant: Sequence[Meant], batch: Batch, rules: Rules, now: Millis) -> People:
     """Say in each of `meant` which person it is about, and in `batch` whom it touches; tie new identifiers."""
     wanted = {one for m in meant for one in (*m.normalised.identifiers, *m.normalised.merged_from)}
+    holds.orders(tx, _orders(meant))
+    holds.identifiers(tx, wanted)
     held = store.holders(tx, wanted)
     known = {one: person for one, (person, _) in held.items()}
     holders = set(known.values())
+    stored = _order_owners(tx, meant)
+    holds.people(tx, holders | set(stored.values()))
     stored_people = Stored(
         known,
         store.held(tx, holders),
         store.identifier_counts(tx, holders),
         store.shared_devices(tx, known),
         journal.kept_apart(tx, holders),
-        store.next_id(tx),
+        store.free_ids(tx),
         {one: owned_at for one, (_, owned_at) in held.items() if owned_at},
     )
     people = People(stored_people, rules)
     source_of: dict[Identifier, str] = {}
-    stored = _order_owners(tx, meant)
     by_order = dict(stored)
     by_contact = _contact_owners(tx, meant)
     for one in meant:
@@ -83,7 +86,7 @@ def identify(tx: Connection, meant: Sequence[Meant], batch: Batch, rules: Rules,
             batch.moved.append((identifier.value, *ends))
             batch.touched |= set(ends)
     ties = {one: people.find(person) for one, person in people.tied.items()}
-    store.tie(tx, ties, source_of, now, people.shared, people.owned_at)
+    store.tie(tx, ties, source_of, now, people.shared, people.owned_at, known)
     devices = [(people.find(one), ("device", of.value)) for of, both in people.shared.items() for one in both]
     duplicates.add_keys(tx, devices)
     return people
@@ -106,6 +109,21 @@ def _buyers(one: Meant, stored: Mapping[tuple[str, str], int], people: People, b
             if (before := stored.get(key)) is not None:
                 found.add(people.find(before))
             batch.buyers[key] |= found
+    return found
+
+
+def _orders(meant: Sequence[Meant]) -> set[tuple[str, str]]:
+    """The orders that these deliveries are about: source and id."""
+    found = set()
+    for one in meant:
+        source, normalised = one.delivery.source, one.normalised
+        if normalised.order_ref is not None:
+            found.add((source, normalised.order_ref))
+        for entity in normalised.entities:
+            if entity.kind == "order":
+                found.add((source, entity.id))
+            elif entity.kind == "refund":
+                found.add((source, entity.data["order_id"]))
     return found
 
 
@@ -138,7 +156,9 @@ def load(tx: Connection, people: People, batch: Batch, now: Millis) -> dict[int,
     """The people of the batch as they stand, with new ones made and merged ones united."""
     created = {people.find(person) for person in people.created}
     losers = {merge.loser for merge in people.merges}
-    persons = store.load(tx, batch.touched | losers | {merge.winner for merge in people.merges})
+    wanted = batch.touched | losers | {merge.winner for merge in people.merges}
+    holds.people(tx, wanted)
+    persons = store.load(tx, wanted)
     for person in created:
         if person not in persons:
             persons[person] = Person(person, {}, {}, None, stored=False, changed=True)

@@ -1,8 +1,9 @@
 """Who is meant: identifiers tied to people, one batch at a time, in memory and pure."""
 
+import itertools
 import re
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from fnmatch import translate
 
@@ -54,7 +55,7 @@ class Stored:
 
     known: the profile of each identifier; held: the customer ids and e-mails of those profiles; counts: how many
     identifiers of each kind each has; shared: devices that several known people use; apart: pairs of profiles (lower
-    id first) that a person has said are two people; next_id: the first free profile id; owned_at: as of when a shop
+    id first) that a person has said are two people; ids: the next free profile ids; owned_at: as of when a shop
     said whose an address or a phone is.
     """
 
@@ -63,7 +64,7 @@ class Stored:
     counts: Mapping[tuple[int, str], int] = field(default_factory=dict)
     shared: Collection[Identifier] = ()
     apart: Collection[tuple[int, int]] = ()
-    next_id: int = 1
+    ids: Iterator[int] = field(default_factory=lambda: itertools.count(1))
     owned_at: Mapping[Identifier, Millis] = field(default_factory=dict)
 
 
@@ -82,7 +83,7 @@ class People:
         self._apart = {frozenset(pair) for pair in stored.apart}
         self._rules = rules
         self._alias: dict[int, int] = {}
-        self._next = stored.next_id
+        self._ids = stored.ids
         self.owned_at = dict(stored.owned_at)
         self.created: list[int] = []
         self.tied: dict[Identifier, int] = {}
@@ -208,8 +209,7 @@ class People:
         return sorted(held.value for held in self._held.get(person, ()) if held.kind == "customer_id")
 
     def _create(self) -> int:
-        person = self._next
-        self._next += 1
+        person = next(self._ids)
         self.created.append(person)
         return person
 

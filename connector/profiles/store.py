@@ -1,8 +1,10 @@
 """Profiles, identifiers, events and entities in the database: set-based reads and keyed writes of one batch."""
 
+import itertools
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from operator import itemgetter
 from typing import Any
 
 import orjson
@@ -10,6 +12,8 @@ from sqlalchemy import Connection, bindparam, case, delete, func, insert, litera
 
 from connector.clock import Millis
 from connector.domain import Identifier, Json
+from connector.errors import Fenced
+from connector.profiles import holds
 from connector.profiles.traits import Orders
 from connector.storage.phrases import greatest, least, text_of, upsert
 from connector.storage.tables import change, entity, event, identifier, membership, meta, profile, refund, shop_order
@@ -38,6 +42,8 @@ _LOOKUP = select(identifier.c.value, identifier.c.profile_id, identifier.c.owned
 _HELD = select(identifier.c.profile_id, identifier.c.kind, identifier.c.value).where(
     identifier.c.profile_id.in_(bindparam("people", expanding=True)), identifier.c.kind.in_(("customer_id", "email"))
 )
+_TIE_NEW = upsert(identifier).on_conflict_do_nothing().execution_options(preserve_rowcount=True)
+_BY_KEY = itemgetter("kind", "value")
 _TIE = upsert(identifier)
 _TIE = _TIE.on_conflict_do_update(
     index_elements=["kind", "value"],
@@ -95,6 +101,11 @@ def shared_devices(connection: Connection, wanted: Iterable[Identifier]) -> set[
     return {Identifier("anonymous_id", value) for value in connection.execute(query).scalars()} if values else set()
 
 
+def free_ids(tx: Connection) -> Iterator[int]:
+    """Free profile ids, for the rest of a write transaction."""
+    return holds.new_ids(tx) if holds.are_needed(tx) else itertools.count(next_id(tx))
+
+
 def next_id(connection: Connection) -> int:
     """The first free profile id. Only inside a write transaction, which holds everybody else off."""
     last = connection.execute(select(func.coalesce(func.max(profile.c.id), 0))).scalar_one()
@@ -124,24 +135,29 @@ def tie(
     now: Millis,
     shared: Collection[Identifier] = (),
     owned_at: Mapping[Identifier, Millis] | None = None,
+    known: Collection[Identifier] | None = None,
 ) -> None:
     """Write which profile has which identifier; `shared` are devices that several known people use, `owned_at` as of
-    when the shop said whose it is."""
-    if ties:
-        tx.execute(
-            _TIE,
-            [
-                {
-                    "kind": one.kind,
-                    "value": one.value,
-                    "profile_id": person,
-                    "source": source_of.get(one, ""),
-                    "seen_at": now,
-                    "owned_at": (owned_at or {}).get(one, 0),
-                }
-                for one, person in ties.items()
-            ],
-        )
+    when the shop said whose it is. `known` are those that are held (see profiles.holds): Fenced when another worker has
+    been faster with one that is not."""
+    rows = [
+        {
+            "kind": one.kind,
+            "value": one.value,
+            "profile_id": person,
+            "source": source_of.get(one, ""),
+            "seen_at": now,
+            "owned_at": (owned_at or {}).get(one, 0),
+        }
+        for one, person in ties.items()
+    ]
+    if rows and known is not None and holds.are_needed(tx):
+        new = [row for one, row in zip(ties, rows, strict=True) if one not in known]
+        rows = [row for one, row in zip(ties, rows, strict=True) if one in known]
+        if new and tx.execute(_TIE_NEW, sorted(new, key=_BY_KEY)).rowcount < len(new):
+            raise Fenced("another worker has met one of these people at the same time")
+    if rows:
+        tx.execute(_TIE, sorted(rows, key=_BY_KEY) if holds.are_needed(tx) else rows)
     if shared:
         tx.execute(_SHARE, [{"kind_": one.kind, "value_": one.value} for one in shared])
 

@@ -7,14 +7,16 @@ from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Connection, Engine, MetaData, create_engine, event, make_url
+from sqlalchemy.exc import OperationalError
 from sqlalchemy.pool import QueuePool
 
-from connector.errors import ConfigurationError
+from connector.errors import ConfigurationError, Fenced
 
 _WRITERS = 0x53746F7265  # PostgreSQL's advisory lock of those who write to the state; such locks are per database
 _IDLE = "10s"  # a write transaction of a process that was frozen, or whose machine is gone, is ended after that
 _ALONE = f"SELECT pg_advisory_xact_lock({_WRITERS}), set_config('idle_in_transaction_session_timeout', '{_IDLE}', true)"
 _BESIDE = _ALONE.replace("_xact_lock(", "_xact_lock_shared(")
+_CROSSED = ("40P01", "40001")  # deadlock_detected, serialization_failure
 _FREELY = f"SET LOCAL idle_in_transaction_session_timeout = '{_IDLE}'"
 
 
@@ -51,10 +53,15 @@ class Database:
                 connection.exec_driver_sql((_BESIDE if beside else _ALONE) if self._one_writer else _FREELY)
             try:
                 yield connection
+                connection.commit()
+            except OperationalError as error:
+                connection.rollback()
+                if getattr(error.orig, "sqlstate", None) in _CROSSED:
+                    raise Fenced("two workers have waited for each other, and this one gave way") from error
+                raise
             except BaseException:
                 connection.rollback()
                 raise
-            connection.commit()
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
@@ -82,6 +89,12 @@ class Database:
 
     def close(self) -> None:
         self.engine.dispose()
+
+
+def alone(tx: Connection) -> None:
+    """From here on nobody else writes, until the transaction ends; one that runs beside others waits for them."""
+    if tx.dialect.name != "sqlite":
+        tx.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_WRITERS})")
 
 
 class _NoLock:

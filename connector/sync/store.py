@@ -467,7 +467,7 @@ _CORRECT = (
     .values(
         pushed=bindparam("holds"),
         remote_id=bindparam("remote"),
-        pending=func.coalesce(sync_state.c.desired != bindparam("holds"), 1),
+        pending=case((sync_state.c.desired == bindparam("holds"), 0), else_=1),
         due_at=bindparam("now_"),
         changed_at=bindparam("now_"),
         attempts=0,

@@ -1,5 +1,7 @@
 """Who is meant: identifiers tie, merge, stay apart or move."""
 
+import itertools
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -23,7 +25,7 @@ def people(known: dict[Identifier, int] | None = None) -> People:
     held: dict[int, list[Identifier]] = {}
     for identifier, person in known.items():
         held.setdefault(person, []).append(identifier)
-    return People(Stored(known, held, next_id=max(known.values(), default=0) + 1), RULES)
+    return People(Stored(known, held, ids=itertools.count(max(known.values(), default=0) + 1)), RULES)
 
 
 def test_nobody_without_identifiers() -> None:

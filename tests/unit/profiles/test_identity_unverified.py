@@ -1,5 +1,7 @@
 """A visitor's word: it brings in what an unknown visitor did, and takes nobody over."""
 
+import itertools
+
 from connector.domain import Identifier, IdentityConfig
 from connector.profiles.identity import People, Rules, Stored
 
@@ -15,7 +17,7 @@ PHONE = Identifier("phone", "+15550109999")
 def people() -> People:
     """1 is Ada, a known customer; 2 is a visitor; 3 is Eve, known by her address."""
     known = {VICTIM: 1, ADDRESS: 1, VISITOR: 2, OTHER: 3}
-    return People(Stored(known, {1: [VICTIM, ADDRESS], 3: [OTHER]}, next_id=4), RULES)
+    return People(Stored(known, {1: [VICTIM, ADDRESS], 3: [OTHER]}, ids=itertools.count(4)), RULES)
 
 
 def test_what_an_unknown_visitor_did_joins() -> None:
