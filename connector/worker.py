@@ -15,7 +15,7 @@ from connector.errors import Fenced
 from connector.fetching import Errands
 from connector.housekeeping import Housekeeping
 from connector.inbox import notes, parking
-from connector.inbox.care import Care
+from connector.inbox.care import Care, faults_of_ours
 from connector.inbox.notes import Note, Notes
 from connector.inbox.parking import Parking
 from connector.inbox.runner import run_once, suspect
@@ -177,9 +177,9 @@ class Worker:
             try:
                 with self.services.database.tx(beside=True) as tx:
                     self.pipeline.tick(tx, due, self.now())
-            except OperationalError:
-                raise
-            except Exception:
+            except Exception as error:
+                if faults_of_ours(error):
+                    raise
                 self._mind_singly(due)
         return len(due)
 
@@ -189,9 +189,9 @@ class Worker:
             try:
                 with self.services.database.tx() as tx:
                     self.pipeline.tick(tx, [person], self.now())
-            except OperationalError:
-                raise
-            except Exception:
+            except Exception as error:
+                if faults_of_ours(error):
+                    raise
                 log.exception("worker.profile_failed", profile=person)
                 with self.services.database.tx() as tx:
                     now = self.now()

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from connector import worker as worker_module
 from connector.clock import DAY, MINUTE
 from connector.errors import Fenced
+from connector.inbox import care
 from connector.services import Services
 from connector.worker import Worker
 from tests.conftest import NOON, Shop, iso
@@ -62,7 +62,7 @@ def test_workers_beside_each_other_come_to_what_one_comes_to(
     (tmp_path / "alone").mkdir()
     alone = Shop(tmp_path / "alone", CONFIGURED)
     together = Shop(tmp_path / "together", CONFIGURED, new_postgres())
-    monkeypatch.setattr(worker_module, "_BATCH", 3)  # so that each customer is in many batches
+    monkeypatch.setattr(care, "_MOST", 3)  # so that each customer is in many batches
     try:
         for shop in (alone, together):
             history = History(shop)
