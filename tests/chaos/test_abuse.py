@@ -66,6 +66,7 @@ def test_r19_slow_senders_and_readers_hold_up_nobody_and_are_let_go(web: Running
     }
     server = web.server_of(web.processes[-1])
     assert server is not None
+    alone = max(_served(web, 1_000_000 + number) for number in range(20))
     before = server.num_fds()
     slow: list[tuple[str, socket.socket, float]] = []
     served: list[float] = []
@@ -100,11 +101,12 @@ def test_r19_slow_senders_and_readers_hold_up_nobody_and_are_let_go(web: Running
     figure(
         "R19",
         f"{most} slow connections: {len(served)}/{len(served)} deliveries kept, "
-        f"p99 {p99 * 1000:.0f} ms, longest {served[-1] * 1000:.0f} ms; let go after "
+        f"p99 {p99 * 1000:.0f} ms, longest {served[-1] * 1000:.0f} ms (alone {alone * 1000:.0f} ms); let go after "
         + ", ".join(f"{seconds:.0f} s ({kind})" for kind, seconds in longest.items()),
     )
     assert len(served) >= 20
-    assert p99 < 1.0
+    # Whom they held up would wait for as long as they are borne, 10 s. Other tests run beside the short profile.
+    assert p99 < profile(3.0, 1.0)
     assert not slow, "all were let go within 30 s"
 
 
