@@ -3,7 +3,7 @@
     python -m benchmarks            about a quarter of an hour
     python -m benchmarks --quick    about three minutes: does everything still run, and roughly how fast
     python -m benchmarks --long     growth, identity and refill to 1,000,000 people and 10,000,000 events as well
-    python -m benchmarks --only ingest growth
+    python -m benchmarks --only ingest growth      the others' results stay as they are
 
 Each benchmark runs alone, in a process of its own and within a bounded time. What a machine does beside shows in every
 figure: the load at the start of each stands beside it, and ratios of one run are to be read before absolute numbers.
@@ -56,6 +56,7 @@ SUITE = (
     Run("planning", "--people 50000", "--people 10000"),
     Run("streams", "--rounds 1", "--events 5000 --rounds 1"),
     Run("start", "--rounds 1"),
+    Run("sizing", "", ""),
     Run("queueing", "", ""),
 )
 
@@ -104,39 +105,37 @@ def main() -> None:
     parser.add_argument("--results", type=Path, default=RESULTS)
     given = parser.parse_args()
     peers.install()
-    began = time.monotonic()
-    about = machine(given)
-    sections, told = [], {}
+    sections = sections_of(given.results.read_text()) if given.only and given.results.exists() else {}
     for run in SUITE:
         wanted = run.quick if given.quick else run.long if given.long and run.long is not None else run.usual
         if wanted is None or (given.only and run.name not in given.only):
             continue
-        section, said = measured(run.name, wanted.split(), _CEILING if given.long else _CEILING / 4)
-        sections.append(section)
-        told[run.name] = said
-    minutes = (time.monotonic() - began) / 60
-    page = [about.replace("MINUTES", f"{minutes:.0f}"), targets(told), *sections]
-    given.results.write_text("\n".join(page))
-    print(f"{given.results} written after {minutes:.0f} min")
+        sections[run.name] = measured(run.name, wanted.split(), _CEILING if given.long else _CEILING / 4)
+        page = [head(), targets(sections), *(sections[each.name] for each in SUITE if each.name in sections)]
+        given.results.write_text("\n".join(page))
 
 
-def machine(given: argparse.Namespace) -> str:
-    """The head of the page: what was run, when, on what."""
+def sections_of(page: str) -> dict[str, str]:
+    """What an earlier run has left of each benchmark."""
+    parts = re.findall(r"^## (\w+)\n(.*?)(?=^## |\Z)", page, re.MULTILINE | re.DOTALL)
+    return {name: f"## {name}\n{rest.rstrip()}\n" for name, rest in parts if name != "Targets"}
+
+
+def head() -> str:
+    """What the page is, and the machine."""
     model = re.search(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text())
     memory = re.search(r"MemTotal: +(\d+)", Path("/proc/meminfo").read_text())
-    said = " ".join(["python -m benchmarks", *sys.argv[1:]])
     rows = {
-        "Date": f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC, MINUTES minutes",
         "Cores": f"{len(os.sched_getaffinity(0))} of {model[1] if model else platform.machine()}",
-        "Memory": f"{int(memory[1]) // 2**20 if memory else 0} GB",
-        "Kernel, Python": f"{platform.system()} {platform.release()}, {platform.python_version()}",
-        "Load average at the start": " ".join(f"{one:.1f}" for one in os.getloadavg()),
+        "Memory": f"{round(int(memory[1]) / 2**20) if memory else 0} GB",
+        "Kernel": f"{platform.system()} {platform.release()}",
+        "Python": platform.python_version(),
     }
     table = "\n".join(f"| {name} | {value} |" for name, value in rows.items())
     return f"""# Results
 
-Written by `{said}`; [README.md](README.md) says what each benchmark asks. Read ratios of one run before absolute
-numbers: the load beside each heading is what else the machine did when it began.
+Written by `python -m benchmarks`; [README.md](README.md) says what each benchmark asks. Each has its date, and the load
+average when it began, which is what else the machine did. Read the ratios of one run before absolute numbers.
 
 | | |
 |---|---|
@@ -144,11 +143,11 @@ numbers: the load beside each heading is what else the machine did when it began
 """
 
 
-def measured(name: str, arguments: Sequence[str], ceiling: float) -> tuple[str, str]:
-    """The section of one benchmark, and what it printed."""
+def measured(name: str, arguments: Sequence[str], ceiling: float) -> str:
+    """The section of one benchmark, with what it printed."""
     command = [sys.executable, "-m", f"benchmarks.{name}", *arguments]
     print(f"--- {name} {' '.join(arguments)}", flush=True)
-    load, began = os.getloadavg()[0], time.monotonic()
+    load, began, date = os.getloadavg()[0], time.monotonic(), datetime.now(UTC)
     try:
         done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=ceiling)
         said = done.stdout.rstrip()
@@ -159,17 +158,17 @@ def measured(name: str, arguments: Sequence[str], ceiling: float) -> tuple[str, 
         said = (late.stdout or b"").decode().rstrip() + f"\nstopped after {ceiling:.0f} s"
     print(said, flush=True)
     called = " ".join(["python -m benchmarks." + name, *arguments])
-    took = f"load {load:.1f}, {time.monotonic() - began:.0f} s"
-    return f"## {name}\n\n`{called}` ({took})\n\n```text\n{said}\n```\n", said
+    when = f"{date:%Y-%m-%d %H:%M} UTC, load {load:.1f}, {time.monotonic() - began:.0f} s"
+    return f"## {name}\n\n`{called}` ({when})\n\n```text\n{said}\n```\n"
 
 
-def targets(told: dict[str, str]) -> str:
+def targets(sections: dict[str, str]) -> str:
     """The table of what was promised, met or not."""
     rows = ["## Targets\n", "| benchmark | | target | measured | |", "|---|---|---|---|---|"]
     for target in TARGETS:
-        if target.name not in told:
+        if target.name not in sections:
             continue
-        found = re.findall(target.pattern, told[target.name], re.MULTILINE)
+        found = re.findall(target.pattern, sections[target.name], re.MULTILINE)
         bound = f"at least {target.least:g}" if target.least is not None else f"at most {target.most:g}"
         if not found:
             rows.append(f"| {target.name} | {target.says} | {bound} | | not measured |")

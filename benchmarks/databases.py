@@ -47,6 +47,14 @@ class PostgreSQL:
             int(self._ask("SELECT " + told.format("blks_hit + blks_read"))),
         )
 
+    def images(self) -> int:
+        """Pages written whole into the write-ahead log so far: each the first time after a checkpoint."""
+        return int(self._ask("SELECT wal_fpi FROM pg_stat_wal"))
+
+    def checkpoint(self) -> None:
+        with psycopg.connect(self._server.dsn, autocommit=True) as connection:
+            connection.execute("CHECKPOINT")
+
     def _ask(self, question: str) -> int:
         with psycopg.connect(self._server.dsn) as connection:
             row = connection.execute(question).fetchone()  # type: ignore[call-overload]

@@ -38,6 +38,7 @@ from connector.profiles import store as profile_store
 from connector.segments import store as segment_store
 from connector.services import Services
 from connector.simulator import bodies
+from connector.storage.database import Database
 
 _STAGES: tuple[tuple[str, Any, str], ...] = (
     ("normalise", line, "understand"),
@@ -81,12 +82,25 @@ def main() -> None:
         print(f"ratio        {rate / floor:8.2f}")
         middle, tail = at(batches, 0.5) * 1e3, at(batches, 0.99) * 1e3
         print(f"batches      {len(batches):8}            p50 {middle:.0f} ms, p99 {tail:.0f} ms")
+        for name, database in (("state", services.database), ("log", services.inbox)):
+            print(f"{name:<13}{kept(database) / len(items):8.0f} bytes an order on the disk")
         print("\nstage                    ms per 1,000 orders")
         for name, cost in spent.items():
             print(f"{name:<24}{cost / len(items) * 1e6:8.1f}")
         services.close()
     finally:
         shutil.rmtree(folder)
+
+
+def kept(database: Database) -> int:
+    """Bytes of the file once everything is in it."""
+    with database.engine.connect() as connection:
+        connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")
+        return int(
+            connection.exec_driver_sql(
+                "SELECT page_count * page_size FROM pragma_page_count, pragma_page_size"
+            ).scalar_one()
+        )
 
 
 def deliveries(count: int, people: int) -> list[New]:

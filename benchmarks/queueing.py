@@ -14,6 +14,8 @@ import random
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
+from benchmarks.sizing import CHANGING, STEPS, Step
+
 DAY, HOUR, MINUTE = 86_400, 3_600, 60  # seconds
 RETRY = 60  # seconds after which a sender repeats what was refused
 
@@ -33,25 +35,7 @@ VENDORS = (
 )
 
 
-class Step(NamedTuple):
-    """A size of installation: events/s on the average of the day, what it accepts and processes, who is there."""
-
-    name: str
-    average: float
-    accepts: float
-    processes: float
-    profiles: float
-
-
-STEPS = (
-    Step("1. one machine, SQLite", 50, 4_000, 1_500, 1e6),
-    Step("2. one machine, PostgreSQL", 200, 3_000, 2_500, 3e6),
-    Step("3. PostgreSQL of its own", 1_000, 10_000, 12_000, 10e6),
-    Step("4. with Kafka", 3_000, 40_000, 36_000, 30e6),
-    Step("5. four of step 4", 12_000, 160_000, 144_000, 100e6),
-)
 ACTIVE = 0.1  # of the profiles do something on the day of the sale
-CHANGING = 0.3  # of the events change what a contact shall show: orders and carts do, most views do not
 
 
 # --- event by event: how long one waits for a worker -----------------------------------------------------------------
@@ -217,7 +201,7 @@ def print_sale_day(seed: int) -> None:
 
 
 def _day(shop: Step, engine: Step, day: Sequence[float], vendor: Vendor) -> Course:
-    contacts = shop.profiles * ACTIVE
+    contacts = shop.people * ACTIVE
     return course(day, accepts=engine.accepts, processes=engine.processes, vendor=vendor, contacts=contacts)
 
 
@@ -229,7 +213,7 @@ def print_outages() -> None:
     print("\nAn outage of a vendor, events at an even rate before, during and after it; contacts as in step 2.")
     print("| events/s | outage |" + "".join(f" {v.name}: contacts waiting, right again after |" for v in VENDORS))
     print("|---|---|" + "---|" * len(VENDORS))
-    contacts = STEPS[1].profiles * ACTIVE
+    contacts = STEPS[1].people * ACTIVE
     for rate in (20.0, 200.0):
         for hours in (1, 24, 72):
             cells = []

@@ -65,10 +65,16 @@ def _end(process: "subprocess.Popen[bytes]") -> None:
 
 
 def cpu_seconds(processes: Iterable["subprocess.Popen[bytes]"]) -> float:
-    """CPU that these processes and all they have started have taken so far."""
-    parents = [psutil.Process(process.pid) for process in processes]
-    families = [*parents, *(child for parent in parents for child in parent.children(recursive=True))]
-    return sum(times.user + times.system for times in (each.cpu_times() for each in families))
+    """CPU that these processes and all they have started have taken so far, those that have ended included."""
+    total = 0.0
+    left = [psutil.Process(process.pid) for process in processes]
+    while left:
+        process = left.pop()
+        with suppress(psutil.NoSuchProcess):
+            left += process.children()
+            times = process.cpu_times()
+            total += times.user + times.system + times.children_user + times.children_system
+    return total
 
 
 def free_port() -> int:
