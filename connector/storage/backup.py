@@ -159,7 +159,9 @@ def restore(
     they are in their place. `state_only` keeps the present log: what it has beyond the restored state is worked again.
     A restore that is cut off leaves UNFINISHED behind, so that nothing starts before it was run again.
     """
-    wanted = [(STATE, target.state)] if state_only else [(STATE, target.state), (LOG, target.log)]
+    # Where the log is no table, what it has archived lies in the state's file, and there is one only.
+    alone = state_only or target.log == target.state
+    wanted = [(STATE, target.state)] if alone else [(STATE, target.state), (LOG, target.log)]
     present = [path for _, path in wanted if path.exists()]
     if present and not force:
         raise ConfigurationError(f"{present[0]} is there; --force puts it aside and the backup in its place")

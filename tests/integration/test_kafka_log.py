@@ -19,10 +19,14 @@ from connector.inbox.runner import positions, run_once
 from connector.inbox.sql import SqlLog
 from connector.ports import New, Rec
 from connector.reporting import status
+from connector.services import Services
+from connector.storage.backup import back_up, files, restore
 from connector.storage.database import sqlite_url
-from connector.storage.tables import claim, log_topic
+from connector.storage.soundness import faults
+from connector.storage.tables import claim, log_topic, trace
+from connector.worker import Worker
 from tests.brokers import MockKafka
-from tests.conftest import NOON, Shop, order
+from tests.conftest import NOON, ON_POSTGRES, Shop, order
 from tests.logs import KafkaPlace, cluster
 
 
@@ -89,6 +93,11 @@ class OnKafka(Shop):
         while (done := self.worker.step(wait=0.02)) or self.services.log.standing().lag:
             total += done
         return total
+
+    def open(self) -> None:
+        """After `close`: the same data, and processes of its own."""
+        self.services = Services(self.services.settings)
+        self.worker = Worker(self.services, lambda: self.time, push=False)
 
 
 @pytest.fixture
@@ -164,9 +173,7 @@ def test_an_erasure_waits_for_what_is_still_in_the_topic(shop: OnKafka) -> None:
     shop.deliver("orders/create", order())
     shop.work()
     with shop.services.database.tx() as tx:
-        tx.exec_driver_sql(
-            "INSERT INTO trace (request_id, needles, until) VALUES (1, '[\"ada@example.com\"]', ?)", (shop.time,)
-        )
+        tx.execute(trace.insert().values(request_id=1, needles='["ada@example.com"]', until=shop.time))
     shop.deliver("orders/updated", order(note="again"))
     shop.time += MINUTE
     while shop.worker.privacy.step([], lambda *_: None, shop.time):
@@ -209,6 +216,26 @@ def test_the_doctor_looks_at_the_log(shop: OnKafka, kafka: MockKafka) -> None:
     finally:
         kafka.up()
     assert not found["log"].ok and "see that it runs" in found["log"].fix
+
+
+@pytest.mark.skipif(ON_POSTGRES, reason="of SQLite's files")
+def test_a_restored_state_works_off_again_what_came_since(shop: OnKafka, tmp_path: Path) -> None:
+    """The topic is not in the backup, and need not be: the positions in it say where to go on."""
+    settings = shop.services.settings
+    source = files(settings.database_url, settings.inbox_url)
+    shop.deliver("orders/create", order(1001))
+    shop.work()
+    back_up(source, tmp_path / "backup", now=shop.time, storecue="0", moved=lambda *_: None)
+    shop.deliver("orders/create", order(1002))
+    shop.work()
+    shop.close()
+    restore(tmp_path / "backup", source, force=True, state_only=False, now=shop.time, prepare=lambda _: None)
+    assert list(faults(source)) == []
+    shop.open()
+    assert shop.rows("SELECT count(*) FROM event") == [(1,)]
+    shop.work()
+    assert shop.rows("SELECT count(*) FROM event") == [(2,)]
+    assert shop.rows("SELECT count(*) FROM delivery") == [(2,)]
 
 
 # --- the cluster's faults ---------------------------------------------------------------------------------------------
