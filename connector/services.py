@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Iterable, Mapping
+from contextlib import ExitStack
 from dataclasses import replace
 from typing import Any
 
@@ -26,7 +27,7 @@ from connector.ports import Api, Asked, EventLog, History, Rec, Remembers, Silen
 from connector.segments.evaluate import RuleSet
 from connector.sources import SOURCES, configured
 from connector.storage.database import Database
-from connector.storage.in_use import Hold, share, share_database
+from connector.storage.in_use import share, share_database
 from connector.storage.migrations import migrate
 from connector.storage.tables import dead_letter, delivery
 from connector.streams import store as stream_store
@@ -61,21 +62,27 @@ class Services:
                 f"the data directory {settings.data_dir} cannot be made ({error.strerror}); give the user that runs "
                 "StoreCue the right to, or name another with --data or STORECUE_DATA"
             ) from error
-        self._in_use: list[Hold] = [share(settings.data_dir)]
-        self.database = Database(settings.database_url)
-        # A SQLite file has one writer, whatever it is for; a server has one for each, who do not wait for each other.
-        same = settings.inbox_url == settings.database_url and self.database.dialect == "sqlite"
-        self.inbox = self.database if same else Database(settings.inbox_url, one_writer=False)
-        try:
-            self._in_use.append(share_database(self.database))
-            migrate(self.database)
-            self.log = log_of(settings, self.database, self.inbox)
-            self.log.create()
-        except DatabaseError as error:
-            raise ConfigurationError(
-                f"the database {self.database.place} cannot be opened: {error.orig}; `storecue doctor` says what to do"
-            ) from error
-        self.vault: Vault = configuration_store.open_vault(self.database, settings)
+        with ExitStack() as held:
+            held.callback(share(settings.data_dir).give_back)
+            self.database = Database(settings.database_url)
+            held.callback(self.database.close)
+            # A SQLite file has one writer, whatever it is for; a server has one for each, who do not wait for others.
+            same = settings.inbox_url == settings.database_url and self.database.dialect == "sqlite"
+            self.inbox = self.database if same else Database(settings.inbox_url, one_writer=False)
+            held.callback(self.inbox.close)
+            try:
+                held.callback(share_database(self.database).give_back)
+                migrate(self.database)
+                self.log = log_of(settings, self.database, self.inbox)
+                held.callback(self.log.close)
+                self.log.create()
+            except DatabaseError as error:
+                raise ConfigurationError(
+                    f"the database {self.database.place} cannot be opened: {error.orig}; `storecue doctor` says what "
+                    "to do"
+                ) from error
+            self.vault: Vault = configuration_store.open_vault(self.database, settings)
+            self._held = held.pop_all()
         self.source_kinds: Mapping[str, Source] = SOURCES
         self._lock = threading.Lock()
         self._configuration: Configuration | None = None
@@ -83,11 +90,7 @@ class Services:
         self._sources: tuple[int, dict[str, tuple[Source, tuple[str, ...]]]] | None = None
 
     def close(self) -> None:
-        self.log.close()
-        self.inbox.close()
-        self.database.close()
-        for held in self._in_use:
-            held.give_back()
+        self._held.close()
 
     # --- configuration -----------------------------------------------------------------------------------------------
 

@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -149,6 +149,32 @@ def _faults_of_backup(folder: Path) -> Iterator["Fault"]:
         yield from faults(Files(folder / STATE, folder / LOG))
     else:
         yield from faults_of_snapshot(folder, made)
+
+
+@db.command("migrate")
+@click.option("--to", "version", help="The version to go to, forward or back. Default: the newest.")
+@data_option
+def db_migrate(version: str | None, data_dir: Path | None) -> None:
+    """Bring the tables of the state to another version, as each start does to the newest. Nothing may run."""
+    from connector.storage.database import Database
+    from connector.storage.in_use import alone, database_alone
+    from connector.storage.migrations import HEAD, move
+
+    settings = settings_of(data_dir=data_dir)
+    settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    wanted = version or HEAD
+    with ExitStack() as held:
+        held.callback(alone(settings.data_dir).give_back)
+        if _on_server(settings):
+            database = held.enter_context(_server(settings))
+        else:
+            database = Database(settings.database_url)
+            held.callback(database.close)
+        held.callback(database_alone(database).give_back)
+        before = move(database, wanted)
+    click.echo(f"The tables are of version {wanted}; before they were {before or 'not there'}.")
+    if wanted != HEAD:
+        click.echo("Start the StoreCue of that version now: this one would bring them forward again.")
 
 
 def _told(faults: Iterator["Fault"]) -> bool:

@@ -20,7 +20,7 @@ from connector.storage.database import Database
 from connector.storage.functions import create_functions
 from connector.storage.in_use import database_alone, share_database
 from connector.storage.manifest import Manifest, Moved, drafted, settle, written
-from connector.storage.migrations import HEAD, stamp, version_of
+from connector.storage.migrations import HEAD, known, stamp, upgrade, version_of
 from connector.storage.rows import (
     columns,
     count,
@@ -153,15 +153,20 @@ _TELLING = ("profile", "delivery")
 
 
 def _fill(tx: Connection, folder: Path, manifest: Manifest, wanted: Sequence[Table], moved: Moved) -> None:
-    if manifest.schema != HEAD:
+    if manifest.schema not in known():
         raise ConfigurationError(
-            f"{folder} has tables of version {manifest.schema}, and this StoreCue knows {HEAD}: restore it with "
-            f"StoreCue {manifest.storecue}"
+            f"{folder} was made by a newer StoreCue ({manifest.storecue}): its tables are of version "
+            f"{manifest.schema}, and this one knows {HEAD} at most; restore it with that one"
         )
-    made = [table for table in tables() if not present(tx, [table])]
-    make(tx, made)
+    if manifest.schema == HEAD:
+        made = [table for table in tables() if not present(tx, [table])]
+        make(tx, made)
+        stamp(tx)
+    else:  # as they were; the next start brings them up to date
+        upgrade(tx, manifest.schema)
+        made = [table for table in tables(inbox_metadata) if not present(tx, [table])]
+        make(tx, made)
     create_functions(tx)
-    stamp(tx)
     for table in wanted:
         name = table.name
         rows = _in(tx, name, manifest.columns[name], folder / f"{name}{END}", manifest.rows[name], moved)

@@ -185,6 +185,15 @@ event = Table(
     sqlite_with_rowid=False,
 )
 
+pruned_event = Table(
+    "pruned_event",
+    metadata,
+    # Up to when events of a name were thrown away for their age, and how many (see connector.old_events).
+    Column("name", Text, primary_key=True),
+    Column("before", BigInteger, nullable=False),  # those at or after it are all here
+    Column("count", BigInteger, nullable=False),
+)
+
 change = Table(
     "change",
     metadata,
