@@ -36,7 +36,7 @@ class Housekeeping:
             return
         before = now - self._services.settings.retention_days * DAY
         pruned = max(self._deliveries(before), self._services.log.prune(before))
-        with self._services.database.tx() as tx:
+        with self._services.database.tx(beside=True) as tx:
             pruned = max(pruned, deliveries.forget_seen(tx, before, _PIECE))
             for table, closed in _RECORDS:
                 old = select(table.c.id).where(table.c.at < now - _RECORDS_KEPT, closed).limit(_PIECE)

@@ -156,12 +156,13 @@ def _end_with(parent: int, end: Callable[[], None]) -> None:
 
 def worker(settings: "Settings") -> None:
     """Work until SIGTERM or SIGINT; the batch under way is finished first."""
-    from connector import memory
+    from connector import clock, memory
     from connector.services import Services
+    from connector.storage.server_clock import ServerClock
     from connector.worker import Worker
 
     services = Services(settings)
-    worker = Worker(services)
+    worker = Worker(services, ServerClock(services.database, clock.now))
     memory.settle()
 
     def stop(_signal: int, _frame: FrameType | None) -> None:

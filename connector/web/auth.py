@@ -53,6 +53,6 @@ def _is_valid(token: str) -> bool:
         return False
     now = current.now()
     if store.needs_touch(found, now):
-        with services.database.tx() as tx:
+        with services.database.tx(beside=True) as tx:
             store.touch_token(tx, found.id, now)
     return True

@@ -103,7 +103,7 @@ class Metrics:
         if not counted:
             return
         try:
-            with self._services.database.tx() as tx:
+            with self._services.database.tx(beside=True) as tx:
                 counters.add(tx, counted, self._now())
         except BaseException:
             with self._lock:
