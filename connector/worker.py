@@ -15,7 +15,7 @@ from connector.errors import Fenced
 from connector.fetching import Errands
 from connector.housekeeping import Housekeeping
 from connector.inbox import notes, parking
-from connector.inbox.care import Care, faults_of_ours
+from connector.inbox.care import Care, faults_of_ours, stalled
 from connector.inbox.notes import Note, Notes
 from connector.inbox.parking import Parking
 from connector.inbox.runner import run_once, suspect
@@ -99,7 +99,9 @@ class Worker:
     def step(self, wait: float = 0.0) -> int:
         """One round: a batch of the log, the people that are due, a piece of background work; how much was done."""
         self.refresh()
-        done = self._follow_log(wait) + self.parking.step(self.now()) + self._mind_clock()
+        done = self._watched(lambda: self._follow_log(wait))
+        done += self._watched(lambda: self.parking.step(self.now()))
+        done += self._mind_clock()
         if done:
             self._wake()
         if self.jobs.step(self.pipeline, self.now()):
@@ -149,7 +151,7 @@ class Worker:
 
     def _follow_log(self, wait: float) -> int:
         services = self.services
-        self.notes.settle(self._suspect)
+        self.notes.settle(lambda note: self._suspect("worker.died", note))
         return run_once(services.database, services.log, self._handle, wait=wait, care=self._care)
 
     def _handle(self, tx: Connection, records: Sequence[Rec]) -> None:
@@ -162,9 +164,19 @@ class Worker:
             with self.notes.at(note):
                 self.parking.work_off(tx, records, self.now())
 
-    def _suspect(self, note: Note) -> None:
-        """A worker is dead, and this is what it was at."""
-        log.error("worker.died", **note._asdict())
+    def _watched(self, work: Callable[[], int]) -> int:
+        """How much was done. A record over which the database loses its patience with us is as one that kills."""
+        try:
+            return work()
+        except Exception as error:
+            if not stalled(error) or self.notes.last is None:
+                raise
+            self._suspect("worker.stalled", self.notes.last)
+            return 1
+
+    def _suspect(self, what: str, note: Note) -> None:
+        """Remember what a worker was at when it came to grief."""
+        log.error(what, **note._asdict())
         with self.services.database.tx() as tx:
             (parking.killed if note.parked else suspect)(tx, note)
 

@@ -23,6 +23,11 @@ def faults_of_ours(error: BaseException) -> bool:
     return isinstance(error, Fenced | ConfigurationError | DatabaseError) or not isinstance(error, Exception)
 
 
+def stalled(error: Exception) -> bool:
+    """True when PostgreSQL has put an end to a transaction, because for too long we asked nothing in it."""
+    return isinstance(error, DBAPIError) and getattr(error.orig, "sqlstate", "") == "25P03"
+
+
 class Care:
     """What one worker has learned of records that raise. A batch of n that holds one is taken in about log2(n) pieces
     until the one is alone; pieces are smaller while that happens often.

@@ -42,6 +42,8 @@ class Notes:
     def __init__(self, folder: Path) -> None:
         self.hangs_after: float | None = None
         """Seconds after which this process ends itself; None: never."""
+        self.last: Note | None = None
+        """What we are at, or were last."""
         self._folder = folder
         self._path = folder / f"worker-{os.getpid()}-{secrets.token_hex(4)}.note"
         self._file: int | None = None
@@ -53,6 +55,7 @@ class Notes:
         A regular expression that does not come to an end lets no other thread run, so that the watch is one of C's. It
         writes where every thread stands to stderr, and ends the process; the next worker says over which delivery.
         """
+        self.last = note
         with suppress(OSError):  # a full disk: the work may need no room
             if self._file is None:
                 self._file = self._made()

@@ -99,7 +99,7 @@ class Parking:
     def _fault(self, tx: Connection, record: Rec, deaths: int, now: Millis) -> UnprocessableEvent | None:
         """What a record does to us when it is tried alone; one that has killed two workers is not."""
         if deaths >= _DEATHS:
-            return UnprocessableEvent(f"{deaths} workers died over it alone", reason=KILLED)
+            return UnprocessableEvent(f"{deaths} workers came to grief over it alone", reason=KILLED)
         note = Note(0, record.pos, record.pos + 1, 1, record.source, record.delivery_id, parked=True, deaths=deaths)
         try:
             with self._notes.at(note), tx.begin_nested():

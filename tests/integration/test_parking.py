@@ -297,7 +297,7 @@ def test_a_record_that_kills_the_worker_is_found_in_four_deaths(shop: Shop, monk
     assert len(sold(shop)) == 499, "nobody waits for it but its customer"
     shop.at(NOON + SECOND)
     assert deaths == {500: 1, 31: 1, 1: 2}
-    assert letters(shop) == [("good250", "killed_the_worker", "2 workers died over it alone")]
+    assert letters(shop) == [("good250", "killed_the_worker", "2 workers came to grief over it alone")]
     assert len(sold(shop)) == 500
     assert shop.rows("SELECT (SELECT count(*) FROM parked), (SELECT count(*) FROM parked_key)") == [(0, 0)]
     assert not list(shop.services.settings.data_dir.glob("dead-*"))
