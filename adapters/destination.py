@@ -1,6 +1,7 @@
 """The port: what every destination answers. Can you log in, what must exist, apply these changes, what do you hold,
 forget a person."""
 
+import math
 import time
 from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, field
@@ -23,6 +24,9 @@ class Settings:
     and strikes it out once that has ended. Keys and texts are the adapter's own. Forgotten, work is repeated, which is
     harmless, but may be undone by what an old job does late.
     What it has found out about the account and would not find out again may stand there as well.
+    Where machines take turns at an account: `left` gives the seconds for which it is ours alone for certain, and no
+    call begins in the last of them; `spent_until` is when another may last have used its limits, by the clock's
+    monotonic.
     """
 
     credentials: Mapping[str, str] = field(repr=False)
@@ -33,6 +37,8 @@ class Settings:
     read_timeout: float = 30.0
     options: Mapping[str, str] = field(default_factory=dict)
     jobs: MutableMapping[str, str] = field(default_factory=dict, repr=False, compare=False)
+    left: Callable[[], float] = field(default=lambda: math.inf, repr=False, compare=False)
+    spent_until: float | None = None
 
 
 class Clock(Protocol):

@@ -28,6 +28,8 @@ LONGEST_WAIT = 3600.0
 """Seconds: a Retry-After beyond it is taken for a mistake and cut to it."""
 
 _AFTER_TIMEOUT = 5.0
+_LEAST_LEFT = 1.0  # seconds
+_STOOD_BACK = 5.0
 _AFTER_UNREADABLE = 30.0
 
 
@@ -160,6 +162,8 @@ class Http:
         self.address = permitted_address(vendor.address, settings.base_url, settings.allow_insecure)
         account = "\n".join((self.address, *vendor.secrets))
         self._limiter = shared_limiter(account, clock, vendor.concurrency, vendor.windows)
+        if settings.spent_until is not None:
+            self._limiter.exhaust(settings.spent_until)
         self._lock = threading.Lock()
         self._opened: tuple[Connection, Retrying] | None = None
 
@@ -220,6 +224,12 @@ class Http:
         breaker = self._limiter.breaker
         breaker.enter()
         with self._limiter.slot(family):
+            if self._settings.left() < _LEAST_LEFT:
+                raise Transient(
+                    "another process may be about to take this account over",
+                    retry_after=_STOOD_BACK,
+                    reason="stood_back",
+                )
             try:
                 status, received, raw = self._exchange(method, url, headers, content, repeatable)
             except DeliveryError as lost:

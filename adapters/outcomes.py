@@ -7,7 +7,9 @@ from typing import Protocol, TypeVar
 from adapters.destination import Outcome
 from adapters.errors import DeliveryError, Misconfigured, Rejected, Transient, Unauthorized
 
-_HALTS = frozenset({"rate_limited", "unreachable", "out", "migration"})  # nothing was sent, or nothing was done
+_HALTS = frozenset(
+    {"rate_limited", "unreachable", "out", "migration", "stood_back"}
+)  # nothing was sent, or nothing was done
 _SILENCE = frozenset({"unavailable", "timed_out", "no_answer", "unreadable_answer"})
 _LOOK_ASIDE = 0.1  # seconds
 _OUT = _SILENCE | {"unreachable", "out"}

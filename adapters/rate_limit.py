@@ -19,6 +19,7 @@ SHARE = 0.98
 """The part of a limit that we use: the rest is for whoever else holds this account's key."""
 
 _LOOK_AGAIN = 0.05
+_AWAITED = 60.0  # seconds of the longest window that starts empty after a takeover
 
 
 class Window(NamedTuple):
@@ -34,6 +35,7 @@ class _Family:
     def __init__(self, windows: Sequence[Window]) -> None:
         self.in_flight = 0
         self.blocked_until = 0.0
+        self.spent_until = float("-inf")
         self.ended = [(max(1, int(w.calls * SHARE)), w.seconds, deque[float]()) for w in windows]
 
     def wait(self, now: float) -> float:
@@ -42,6 +44,8 @@ class _Family:
         for calls, seconds, ended in self.ended:
             while ended and ended[0] + seconds <= now:
                 ended.popleft()
+            if seconds <= _AWAITED:
+                longest = max(longest, self.spent_until + seconds - now)
             surplus = len(ended) + self.in_flight + 1 - calls
             if surplus > len(ended):
                 longest = max(longest, _LOOK_AGAIN)  # only the end of a call under way makes room
@@ -67,6 +71,7 @@ class Limiter:
         self._families: dict[str, _Family] = {}
         self._concurrency = concurrency
         self._lingering: list[float] = []
+        self._spent_until = float("-inf")
 
     @contextmanager
     def slot(self, family: str) -> Iterator[None]:
@@ -89,6 +94,14 @@ class Limiter:
             entry = self._family(family)
             entry.blocked_until = max(entry.blocked_until, self._clock.monotonic() + seconds)
 
+    def exhaust(self, until: float) -> None:
+        """Count every window as used up by another process at `until`, by the clock's monotonic: a process that was
+        killed cannot say what it has spent. Not those longer than a minute: if they are spent, the vendor says so."""
+        with self._lock:
+            self._spent_until = max(self._spent_until, until)
+            for family in self._families.values():
+                family.spent_until = self._spent_until
+
     def linger(self, seconds: float) -> None:
         """One call fewer at a time for so long: one that timed out here may still be under way at the vendor."""
         with self._lock:
@@ -105,6 +118,7 @@ class Limiter:
     def _family(self, name: str) -> _Family:
         if name not in self._families:
             self._families[name] = _Family(self._windows.get(name, ()))
+            self._families[name].spent_until = self._spent_until
         return self._families[name]
 
     def _enter(self, family: str) -> _Family:

@@ -32,6 +32,7 @@ from connector.domain import DestinationConfig
 from connector.logs import configure
 from connector.services import Services
 from connector.simulator.vendors import FakeHubSpot, FakeKlaviyo, FakeMailchimp, FakeVendor
+from connector.storage.turns import Turn
 from connector.sync import store
 from connector.worker import Worker
 
@@ -104,7 +105,7 @@ def measure(kind: str, seconds: float, profile: bool, singles: bool) -> tuple[in
     with tempfile.TemporaryDirectory(prefix="storecue-benchmark-") as folder:
         services = Services(environment.Settings.from_environment(environ={}, data_dir=Path(folder)))
 
-        def connect(config: DestinationConfig) -> Destination:
+        def connect(config: DestinationConfig, turn: Turn | None = None) -> Destination:
             settings = Settings(_CREDENTIALS[kind], url, True, "a1b2c3d4e5", options=_OPTIONS[kind])
             return DESTINATIONS[kind](settings, SystemClock())
 

@@ -6,6 +6,8 @@ from collections.abc import Callable
 import structlog
 from sqlalchemy.exc import OperationalError
 
+from connector.errors import Fenced
+
 log = structlog.get_logger("background")
 
 STOP_WITHIN = 5.0
@@ -42,6 +44,9 @@ class Background:
         while not self._stopping.wait(0.0 if busy else self._idle_wait):
             try:
                 busy = self._step()
+            except Fenced as error:
+                busy = False
+                log.warning("background.fenced", work=self._name, hint=error.message)
             except OperationalError as error:
                 busy = False
                 log.error("background.database_failed", work=self._name, hint=str(error.orig))

@@ -88,6 +88,6 @@ class StreamUnavailable(ConnectorError):
 
 
 class Fenced(ConnectorError):
-    """Another worker has moved this partition on: roll back and look again."""
+    """Another process has moved this partition on, or has taken this work over: roll back and look again."""
 
     reason = "fenced"

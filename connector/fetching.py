@@ -6,7 +6,6 @@ from connector.background import STOP_WITHIN, Background
 from connector.clock import Millis
 from connector.fetch.work import Fetching
 from connector.services import Services
-from connector.sync.turn import Turn
 
 _IDLE_WAIT = 0.5  # seconds between looks at what is due
 
@@ -17,16 +16,19 @@ class Errands:
     def __init__(self, services: Services, now: Callable[[], Millis]) -> None:
         self._services = services
         self._now = now
-        self._fetching = Fetching(services.database, services.log, services.api)
+        self._turn = services.turns.of("fetch", "things")
+        self._fetching = Fetching(self._turn.database, services.log, services.api)
         self._version = -1
-        self._turn = Turn(services.settings.data_dir, "things", "fetch")
         self._background = Background("fetch", self.step, _IDLE_WAIT)
 
     def step(self) -> bool:
         """Ask for what is due; False when nothing is, or when it is another worker's turn."""
         configuration = self._services.configuration()
         sources = {name: config for name, config in configuration.sources.items() if config.admin is not None}
-        if (not sources and configuration.version == self._version) or not self._turn.take():
+        if not sources and configuration.version == self._version:
+            return False
+        if not self._turn.take():
+            self._fetching.forget()
             return False
         self._version = configuration.version  # once without any source: what the last one left is forgotten
         return self._fetching.step(sources, configuration.version, self._now())

@@ -10,7 +10,6 @@ from connector.clock import Millis
 from connector.domain import SourceConfig
 from connector.ports import Remembers
 from connector.services import Services
-from connector.sync.turn import Turn
 
 _IDLE_WAIT = 1.0  # seconds between looks at what is due
 
@@ -22,10 +21,10 @@ class Past:
         self._services = services
         self._now = now
         self._histories = Histories(services.history)
-        common = (services.database, services.log)
+        self._turn = services.turns.of("fetch", "sources")
+        common = (self._turn.database, services.log)
         self._backfills = Backfills(*common, services.settings.data_dir, self._histories)
         self._reconciler = Reconciler(*common, self._histories, services.settings.public_url)
-        self._turn = Turn(services.settings.data_dir, "sources", "fetch")
         self._background = Background("past", self.step, _IDLE_WAIT)
 
     def step(self) -> bool:

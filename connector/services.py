@@ -30,6 +30,7 @@ from connector.storage.database import Database
 from connector.storage.in_use import share, share_database
 from connector.storage.migrations import migrate
 from connector.storage.tables import dead_letter, delivery
+from connector.storage.turns import Turn, turns_of
 from connector.streams import store as stream_store
 from connector.streams.arrival import Arrival, arrival_of
 from connector.streams.revival import revived
@@ -81,6 +82,8 @@ class Services:
                     f"the database {self.database.place} cannot be opened: {error.orig}; `storecue doctor` says what "
                     "to do"
                 ) from error
+            self.turns = turns_of(self.database, settings.data_dir)
+            held.callback(self.turns.close)
             self.vault: Vault = configuration_store.open_vault(self.database, settings)
             self._held = held.pop_all()
         self.source_kinds: Mapping[str, Source] = SOURCES
@@ -136,16 +139,19 @@ class Services:
         """Whether secrets that are configured could not be read."""
         return any(not held and not isinstance(source, Silent) for source, held in found.values())
 
-    def connect(self, config: DestinationConfig) -> Destination:
-        """A client of a destination's account, its credentials opened. Raises ConfigurationError or Misconfigured."""
+    def connect(self, config: DestinationConfig, turn: Turn | None = None) -> Destination:
+        """A client of a destination's account, its credentials opened, for who has the `turn` there. Raises
+        ConfigurationError or Misconfigured."""
         account = AccountSettings(
             credentials=self.credentials(config),
             base_url=config.base_url,
             allow_insecure=config.allow_insecure,
             list_id=config.list_id,
             options=config.options,
-            jobs=UnderWay(self.database, config.name),
+            jobs=UnderWay(self.database if turn is None else turn.database, config.name),
         )
+        if turn is not None:
+            account = replace(account, left=turn.left, spent_until=turn.spent_until)
         return DESTINATIONS[config.kind](account, SystemClock())
 
     def history(self, config: SourceConfig) -> History:

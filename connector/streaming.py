@@ -8,13 +8,13 @@ from functools import partial
 from connector.clock import Millis
 from connector.domain import Configuration, StreamConfig
 from connector.services import Services
+from connector.storage.database import Database
 from connector.streams import BROKERS, store
 from connector.streams.arrival import Arrival, arrival_of
 from connector.streams.holder import Holder, Work
 from connector.streams.port import Account
 from connector.streams.reader import Reader
 from connector.streams.writer import Writer
-from connector.sync.turn import Turn
 
 _STOP_WITHIN = 5.0  # seconds for what is under way at the brokers
 
@@ -35,8 +35,8 @@ class Streaming:
         with services.database.tx() as tx:
             store.forget_others(tx, streams, [one.name for one in streams.values() if one.publish])
         for config in streams.values() if self._threads else ():
-            turn = Turn(services.settings.data_dir, config.name, "stream")
-            holder = Holder(config.name, partial(work_on, services, config), services.database, turn)
+            turn = services.turns.of("stream", config.name)
+            holder = Holder(config.name, partial(work_on, services, config, turn.database), turn)
             stop = threading.Event()
             thread = threading.Thread(
                 target=holder.run, args=(stop, self._now), name=f"stream-{config.name}", daemon=True
@@ -55,13 +55,13 @@ class Streaming:
         self._running.clear()
 
 
-def work_on(services: Services, config: StreamConfig) -> Work:
+def work_on(services: Services, config: StreamConfig, database: Database) -> Work:
     """What there is to do for a stream. Raises ConfigurationError for a secret that cannot be read."""
     credentials = {name: services.vault.resolve(secret) for name, secret in config.credentials.items()}
     broker = BROKERS[config.kind](Account(config, credentials))
     if config.into is None:
-        return Writer(config.name, broker, services.database)
-    return Reader(config.name, broker, partial(_arrival, services, config.into), services.log, services.database)
+        return Writer(config.name, broker, database)
+    return Reader(config.name, broker, partial(_arrival, services, config.into), services.log, database)
 
 
 def _arrival(services: Services, name: str) -> Arrival:

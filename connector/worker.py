@@ -29,12 +29,12 @@ from connector.profiles.duplicates.search import DuplicateSearch
 from connector.quality.silence import SilenceAlarm
 from connector.segments import store as segment_store
 from connector.services import Services
+from connector.storage.turns import Turn
 from connector.streaming import Streaming
 from connector.sync.duplicates import Duplicates
 from connector.sync.nightly import Nightly
 from connector.sync.poll import Poller
 from connector.sync.push import Pusher
-from connector.sync.turn import Turn
 
 log = structlog.get_logger("worker")
 
@@ -74,6 +74,7 @@ class Worker:
 
     def run(self) -> None:
         """Work until `stop`. A fault outside a record is logged and tried again after a second."""
+        self.services.turns.announce("worker")
         self.notes.hangs_after = notes.HANGS_AFTER
         self.refresh()
         self.past.start()
@@ -133,16 +134,16 @@ class Worker:
 
     def _stop_pushers(self) -> None:
         threads: list[tuple[Pusher | Poller, threading.Event, threading.Thread | None]]
-        threads = [*self._pushers.values(), *self._pollers.values()]
+        threads = [*self._pollers.values(), *self._pushers.values()]
         for one, stop, _ in threads:
             stop.set()
             one.wake.set()
         deadline = time.monotonic() + _STOP_WITHIN
         for one, _, thread in threads:
-            if thread is None:
-                one.close()
-            else:
+            if thread is not None:
                 thread.join(max(0.0, deadline - time.monotonic()))
+            elif isinstance(one, Pusher):
+                one.close()
         self._pushers.clear()
         self._pollers.clear()
 
@@ -232,12 +233,11 @@ class Worker:
         self._stop_pushers()
         configuration = self.pipeline.configuration
         for config in configuration.destinations.values():
-            turn = Turn(self.services.settings.data_dir, config.name)
-            eraser = Eraser(self.services.database, config.name)
-            nightly = Nightly(self.services.database, config, configuration, self.services.log.append)
-            duplicates = Duplicates(self.services.database, config.name, self.services.log.append)
+            turn = self.services.turns.of("push", config.name)
+            eraser = Eraser(turn.database, config.name)
+            nightly = Nightly(turn.database, config, configuration, self.services.log.append)
+            duplicates = Duplicates(turn.database, config.name, self.services.log.append)
             pusher = Pusher(
-                self.services.database,
                 config,
                 configuration,
                 self.services.connect,
@@ -256,12 +256,10 @@ class Worker:
                 thread.start()
             self._pushers[config.name] = (pusher, stop, thread)
             if config.engagement is not None:
-                self._start_poller(config)
+                self._start_poller(config, turn)
 
-    def _start_poller(self, config: DestinationConfig) -> None:
-        services = self.services
-        turn = Turn(services.settings.data_dir, config.name, "poll")
-        poller = Poller(services.database, config, services.connect, turn, services.log.append)
+    def _start_poller(self, config: DestinationConfig, turn: Turn) -> None:
+        poller = Poller(config, self.services.connect, turn, self.services.log.append)
         stop, thread = threading.Event(), None
         if self._push:
             thread = threading.Thread(target=poller.run, args=(stop, self.now), name=f"poll-{config.name}", daemon=True)
@@ -270,11 +268,20 @@ class Worker:
 
     def poll_once(self) -> int:
         """One look of every poller in this thread, for tests that run without threads."""
-        return sum(poller.step(self.now()) for poller, _, _ in self._pollers.values())
+        return sum(self._in_turn(name, poller.step) for name, (poller, _, _) in self._pollers.items())
 
     def push_once(self) -> int:
         """One round of every sender in this thread, for tests and benchmarks that run without threads."""
-        return sum(pusher.step(self.now()) for pusher, _, _ in self._pushers.values())
+        return sum(self._in_turn(name, pusher.step) for name, (pusher, _, _) in self._pushers.items())
+
+    def _in_turn(self, destination: str, step: Callable[[Millis], int]) -> int:
+        turn = self._pushers[destination][0].turn
+        if not turn.take():
+            return 0
+        try:
+            return step(self.now())
+        finally:
+            turn.give_back()
 
     def _wake(self) -> None:
         for pusher, _, _ in self._pushers.values():

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import IO
 
 from adapters.errors import DeliveryError
+from connector.clock import Millis
 from connector.ports import History, Record
 
 GROUP = 500
@@ -24,15 +25,23 @@ _SAFE_EVERY = 8 * 1024 * 1024  # bytes between two promises of the disk
 class Result:
     """The file of one kind of thing of one source. It holds customer data: mode 0600, and gone when it is in line."""
 
-    def __init__(self, folder: Path, source: str, kind: str) -> None:
+    def __init__(self, folder: Path, source: str, kind: str, started_at: Millis) -> None:
         self._folder = folder
-        self._path = folder / f"{source}.{kind}.jsonl"
-        self._strays = folder / f"{source}.{kind}.strays"
+        self._begins = f"{source}.{kind}."
+        self._path = folder / f"{self._begins}{started_at}.jsonl"
+        self._strays = folder / f"{self._begins}{started_at}.strays"
+
+    def has(self, size: int) -> bool:
+        """Whether so many bytes are here. They are not when another machine has loaded them."""
+        return size == 0 or (self._path.exists() and self._path.stat().st_size >= size)
 
     def load(self, begins: int, pieces: Iterable[bytes], note: Callable[[int], bool]) -> int | None:
         """The bytes that are here once all pieces have come, of which the first is byte `begins`. `note` hears of bytes
         that the disk has promised to keep; when it says False, this ends with None."""
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for old in self._folder.glob(f"{self._begins}*"):  # of a backfill that another machine has brought to its end
+            if old not in (self._path, self._strays):
+                old.unlink(missing_ok=True)
         descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600)
         with os.fdopen(descriptor, "r+b") as file:
             file.truncate(begins)

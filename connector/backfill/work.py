@@ -111,8 +111,9 @@ class Backfills:
         known = {"size": found.size, "partial": int(found.partial), "message": found.message}
         if found.url is None:
             return self._end(row, now, "done")  # there was nothing to find
-        begins, pieces = history.download(found.url, row["loaded"])
-        loaded = self._result(row).load(begins, pieces, lambda safe: self._go_on(row, now, loaded=safe, **known))
+        result = self._result(row)
+        begins, pieces = history.download(found.url, row["loaded"] if result.has(row["loaded"]) else 0)
+        loaded = result.load(begins, pieces, lambda safe: self._go_on(row, now, loaded=safe, **known))
         if loaded is None:
             return True  # cancelled meanwhile
         if found.size is not None and loaded != found.size:
@@ -123,10 +124,14 @@ class Backfills:
 
     def _sort(self, row: Row, history: History, now: Millis) -> bool:
         """Find the parts that do not follow the thing they belong to."""
+        if not self._result(row).has(row["loaded"]):
+            return self._load_here(row, now)
         return self._go_on(row, now, state="append", expected=self._result(row).sort(history.owner))
 
     def _append(self, row: Row, history: History, now: Millis) -> bool:
         """Put the next group of the file in line."""
+        if not self._result(row).has(row["loaded"]):
+            return self._load_here(row, now)
         if self._crowded():
             return False
         group, position = self._result(row).group(row["position"], row["kind"], history)
@@ -137,6 +142,10 @@ class Backfills:
         if row["partial"]:
             return self._by_pages(row, history, now, fetched=0, message=row["message"])
         return self._end(row, now, "done", fetched=fetched)
+
+    def _load_here(self, row: Row, now: Millis) -> bool:
+        """Load the file once more: it lies on another machine, which had the turn before. What is in line stays."""
+        return self._go_on(row, now, state="bulk", loaded=0)
 
     def _pages(self, row: Row, history: History, now: Millis) -> bool:
         """Fetch the next page and put it in line."""
@@ -195,7 +204,7 @@ class Backfills:
         return self._log.standing().lag > CROWD
 
     def _result(self, row: Row) -> Result:
-        return Result(self._folder, row["source"], row["kind"])
+        return Result(self._folder, row["source"], row["kind"], row["started_at"])
 
 
 _STEPS: Mapping[str, Callable[[Backfills, Row, History, Millis], bool]] = {

@@ -16,6 +16,7 @@ from connector.errors import ConnectorError
 if TYPE_CHECKING:
     from connector.domain import DestinationConfig
     from connector.services import Services
+    from connector.storage.database import Database
     from connector.sync.adopt import Adoption
     from connector.sync.verify import Verification
 
@@ -108,11 +109,11 @@ def _adopt(services: "Services", config: "DestinationConfig", now: clock.Millis,
     from adapters.errors import DeliveryError
     from connector.sync.adopt import adopt
 
-    with _alone(services, config, write=write):
+    with _alone(services, config, write=write) as database:
         try:
             with closing(services.connect(config)) as adapter:
                 found = adopt(
-                    services.database,
+                    database,
                     adapter,
                     config,
                     services.configuration().segments,
@@ -126,21 +127,21 @@ def _adopt(services: "Services", config: "DestinationConfig", now: clock.Millis,
 
 
 @contextmanager
-def _alone(services: "Services", config: "DestinationConfig", *, write: bool) -> Iterator[None]:
+def _alone(services: "Services", config: "DestinationConfig", *, write: bool) -> Iterator["Database"]:
     """While nothing is pushed: what a sender has under way would be mistaken for what was there before."""
     from connector.sync.store import account_row
-    from connector.sync.turn import Turn
 
-    turn = Turn(services.settings.data_dir, config.name)
+    turn = services.turns.of("push", config.name)
     with services.database.read() as connection:
         account = account_row(connection, config.name)
     paused = account is not None and account["state"] == "paused"
-    if write and not (config.dry_run or paused or turn.take()):
+    unused = config.dry_run or paused
+    if write and not (unused or turn.take()):
         raise ConnectorError(
             f"{config.name} is pushed to; run `storecue destination pause {config.name}` first, and resume it after"
         )
     try:
-        yield
+        yield turn.database if write and not unused else services.database
     finally:
         turn.give_back()
 

@@ -74,6 +74,11 @@ class Fetching:
                 api.close()
         self._opened.clear()
 
+    def forget(self) -> None:
+        """Nothing from before is gone on with: another process has asked meanwhile."""
+        self.close()
+        self._cursors.clear()
+
     # --- one source -------------------------------------------------------------------------------------------------
 
     def _asked(self, config: SourceConfig, halted: bool, version: int, now: Millis) -> bool:

@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
+from copy import copy
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,14 @@ class Database:
         self.dialect = self.engine.dialect.name
         self._writer = threading.Lock()
         self._one_writer = one_writer
+        self._check: Callable[[Connection], None] | None = None
+
+    def guarded(self, check: Callable[[Connection], None]) -> "Database":
+        """The same database for somebody who may write only as long as `check` raises nothing: every write transaction
+        begins with it."""
+        other = copy(self)
+        other._check = check
+        return other
 
     @contextmanager
     def tx(self, kept: Connection | None = None, *, beside: bool = False) -> Iterator[Connection]:
@@ -52,6 +61,8 @@ class Database:
             else:
                 connection.exec_driver_sql((_BESIDE if beside else _ALONE) if self._one_writer else _FREELY)
             try:
+                if self._check is not None:
+                    self._check(connection)
                 yield connection
                 connection.commit()
             except OperationalError as error:

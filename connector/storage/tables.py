@@ -135,6 +135,31 @@ counter = Table(
     sqlite_with_rowid=False,
 )
 
+# --- processes -------------------------------------------------------------------------------------------------------
+
+process = Table(
+    "process",
+    metadata,
+    # Processes that hold leases or follow the log, on the database's clock (see storage.leases).
+    Column("id", Text, primary_key=True),  # host/pid/chance
+    Column("kind", Text, nullable=False),  # worker | push | command
+    Column("since", BigInteger, nullable=False),
+    Column("expires_at", BigInteger, nullable=False),  # then others may take what it holds
+)
+
+lease = Table(
+    "lease",
+    metadata,
+    # Which process does what only one may do at a time. Not on SQLite, where a lock on a file says so.
+    Column("work", Text, primary_key=True),  # push | poll | fetch | stream
+    Column("name", Text, primary_key=True),  # of the destination, the source or the stream
+    Column("owner", Text),  # process.id; None: nobody
+    Column("last_owner", Text),
+    Column("token", BigInteger, nullable=False),  # grows each time it is taken
+    Column("taken_at", BigInteger, nullable=False),
+    Column("given_back_at", BigInteger),
+)
+
 # --- profiles --------------------------------------------------------------------------------------------------------
 
 profile = Table(

@@ -9,12 +9,11 @@ from typing import Protocol
 import structlog
 
 from connector.clock import Millis
-from connector.errors import ConnectorError
+from connector.errors import ConnectorError, Fenced
 from connector.storage import counters
-from connector.storage.database import Database
+from connector.storage.turns import Turn
 from connector.streams import store
 from connector.streams.port import Lag
-from connector.sync.turn import Turn
 
 log = structlog.get_logger("streams")
 
@@ -41,11 +40,11 @@ class Work(Protocol):
 class Holder:
     """Runs `open_()`'s work while it is our turn. A fault is told and tried again; it never ends the thread."""
 
-    def __init__(self, name: str, open_: Callable[[], Work], database: Database, turn: Turn) -> None:
+    def __init__(self, name: str, open_: Callable[[], Work], turn: Turn) -> None:
         self.name = name
         self.wake = threading.Event()
         self._open = open_
-        self._database = database
+        self._database = turn.database
         self._turn = turn
         self._work: Work | None = None
         self._told: tuple[str, str] | None = None
@@ -56,6 +55,7 @@ class Holder:
         """Work until `stop` is set."""
         while not stop.is_set():
             if not self._turn.take():
+                self._leave()
                 stop.wait(1)
                 continue
             if rest := self.step(now, stop.is_set):
@@ -74,6 +74,9 @@ class Holder:
             if self._work is None:
                 self._work = self._open()
             self._busy = self._work.step(now(), _WAIT, stopped) > 0
+        except Fenced as error:
+            log.warning("stream.fenced", stream=self.name, hint=error.message)
+            return 0.0
         except ConnectorError as error:
             return self._failed(error.reason, error.message, now())
         except Exception as error:
@@ -104,6 +107,8 @@ class Holder:
             with self._database.tx() as tx:
                 store.tell(tx, self.name, state, message, lag, now)
                 counters.add(tx, {key: count for key, count in {**counts, **(counted or {})}.items() if count}, now)
+        except Fenced:
+            return  # whoever has the stream tells how it stands
         except Exception:
             log.exception("stream.untold", stream=self.name)
             return
@@ -117,9 +122,15 @@ class Holder:
             if self._told is not None:
                 self._tell_at = float("-inf")
                 self._tell(*self._told, now)
-            try:
-                self._work.close()
-            except Exception:
-                log.exception("stream.failed", stream=self.name)
-            self._work = None
+            self._leave()
         self._turn.give_back()
+
+    def _leave(self) -> None:
+        """What the work has in memory is gone; what it had not settled comes again."""
+        work, self._work = self._work, None
+        if work is None:
+            return
+        try:
+            work.close()
+        except Exception:
+            log.exception("stream.failed", stream=self.name)

@@ -14,7 +14,7 @@ from adapters.destination import Destination
 from adapters.errors import DeliveryError
 from connector.clock import DAY, HOUR, Millis
 from connector.domain import Configuration, DestinationConfig
-from connector.errors import ConnectorError
+from connector.errors import ConnectorError, Fenced
 from connector.storage.database import Database
 from connector.sync import store
 from connector.sync.guard import PERCENT, SMALL
@@ -87,8 +87,8 @@ class Nightly:
                 recreate=False,
                 tell=self._tell,
             )
-        except SQLAlchemyError:
-            raise  # the disk: it is nobody's read-back that failed
+        except (SQLAlchemyError, Fenced):
+            raise  # the disk, or another process has the turn by now: it is nobody's read-back that failed
         except (DeliveryError, ConnectorError) as error:
             self._close(task, "failed", error.message, now)
         except Exception as error:

@@ -13,12 +13,11 @@ from adapters.destination import Activity, Destination, TellsActivity
 from adapters.errors import DeliveryError, Transient
 from connector.clock import MINUTE, SECOND, Millis, parse_duration
 from connector.domain import DestinationConfig
-from connector.errors import ConnectorError
+from connector.errors import ConnectorError, Fenced
 from connector.ports import New
 from connector.sources import engagement
-from connector.storage.database import Database
+from connector.storage.turns import Turn
 from connector.sync import store
-from connector.sync.turn import Turn
 
 log = structlog.get_logger("poll")
 
@@ -32,15 +31,15 @@ class Poller:
 
     def __init__(
         self,
-        database: Database,
         config: DestinationConfig,
-        connect: Callable[[DestinationConfig], Destination],
+        connect: Callable[[DestinationConfig, Turn], Destination],
         turn: Turn,
         tell: Callable[[Sequence[New]], None],
     ) -> None:
-        """`tell` puts deliveries in line; they are durable when it returns."""
+        """`turn` is the sender's: both spend the same limits of the account, so that one process has both. `tell` puts
+        deliveries in line; they are durable when it returns."""
         self.wake = threading.Event()
-        self._database = database
+        self._database = turn.database
         self._config = config
         self._name = config.name
         self._every = parse_duration(config.engagement) if config.engagement else None
@@ -51,21 +50,19 @@ class Poller:
         self._stopping: Callable[[], bool] = lambda: False
 
     def run(self, stop: threading.Event, now: Callable[[], Millis]) -> None:
-        """Ask whenever it is time until `stop` is set, while it is our turn. A fault of ours is logged and tried again;
-        it never ends the thread."""
+        """Ask whenever it is time until `stop` is set, while it is the turn of the sender beside us. A fault of ours is
+        logged and tried again; it never ends the thread."""
         self._stopping = stop.is_set
         while not stop.is_set():
             try:
-                if self._turn.take():
+                if self._turn.left() > 0:
                     self.step(now())
+            except Fenced as error:
+                log.warning("poll.fenced", destination=self._name, hint=error.message)
             except Exception:
                 log.exception("poll.failed", destination=self._name)
             self.wake.wait(_LOOK_EVERY)
             self.wake.clear()
-        self.close()
-
-    def close(self) -> None:
-        self._turn.give_back()
 
     def step(self, now: Millis) -> int:
         """How much was told. The first look only notes the instant: what was before is nobody's news."""
@@ -80,8 +77,8 @@ class Poller:
             return 0
         try:
             count = self._ask(row["watermark"], now)
-        except SQLAlchemyError:
-            raise  # the disk: the account is not at fault
+        except (SQLAlchemyError, Fenced):
+            raise  # the disk, or another process asks by now: the account is not at fault
         except (DeliveryError, ConnectorError) as error:
             asked = int(error.retry_after * SECOND) if isinstance(error, Transient) else self._every
             log.warning("poll.postponed", destination=self._name, reason=error.reason, hint=error.message)
@@ -95,7 +92,7 @@ class Poller:
     def _ask(self, since: Millis, now: Millis) -> int:
         """Page by page: what was told is durable before the watermark passes it, so that a crash repeats and loses
         nothing, and a repeat is the same delivery."""
-        adapter, count = self._connect(self._config), 0
+        adapter, count = self._connect(self._config, self._turn), 0
         try:
             if not isinstance(adapter, TellsActivity):
                 return 0

@@ -21,12 +21,11 @@ from adapters.errors import DeliveryError, Misconfigured, Transient, Unauthorize
 from adapters.outcomes import Keyed, is_halt, is_out, is_silence, outcome_of
 from connector.clock import MINUTE, SECOND, Millis
 from connector.domain import Configuration, DestinationConfig
-from connector.errors import ConfigurationError
+from connector.errors import ConfigurationError, Fenced
 from connector.storage import counters
-from connector.storage.database import Database
+from connector.storage.turns import Turn
 from connector.sync import guard, login, pace, store
 from connector.sync.plan import Pending, change, external_id, is_noop, unsure
-from connector.sync.turn import Turn
 
 log = structlog.get_logger("push")
 
@@ -57,10 +56,9 @@ class Pusher:
 
     def __init__(
         self,
-        database: Database,
         config: DestinationConfig,
         configuration: Configuration,
-        connect: Callable[[DestinationConfig], Destination],
+        connect: Callable[[DestinationConfig, Turn], Destination],
         turn: Turn,
         chance: Random | None = None,
         first: Callable[[Destination, Millis], int] | None = None,
@@ -70,11 +68,11 @@ class Pusher:
     ) -> None:
         """`first` is called before anything is pushed in a round, `then` after it, and each gives how many items it
         settled; `idle` when there was nothing to push; `credentials` opens the configured references anew each time."""
-        self.database = database
+        self.database = turn.database
+        self.turn = turn
         self._first = first
         self._then = then
         self._idle = idle
-        self._turn = turn
         self.config = config
         self.name = config.name
         self.wake = threading.Event()
@@ -96,12 +94,19 @@ class Pusher:
 
     def run(self, stop: threading.Event, now: Callable[[], Millis]) -> None:
         """Push until `stop` is set, while it is our turn: two senders of one destination would overtake each other.
-        A fault of ours is logged and tried again; it never ends the thread."""
+        A fault of ours is logged and tried again; it never ends the thread. Who has lost the turn forgets what is not
+        written down: whoever has it now sends that again, which is harmless."""
         self.clock = now
         while not stop.is_set():
             self.wake.clear()
             try:
-                busy = self.step(now()) if self._turn.take() else 0
+                busy = 0
+                if self.turn.take():
+                    busy = self.step(now())
+                else:
+                    self._forget()
+            except Fenced as error:
+                log.warning("push.fenced", destination=self.name, hint=error.message)
             except Exception:
                 log.exception("push.failed", destination=self.name)
                 busy = False
@@ -166,7 +171,13 @@ class Pusher:
 
     def close(self) -> None:
         self._disconnect()
-        self._turn.give_back()
+        self.turn.give_back()
+
+    def _forget(self) -> None:
+        self._owed = None
+        self._disconnect()
+        self._postponed, self._room, self._again_at = 0, None, 0
+        self._alone.clear()
 
     def _disconnect(self) -> None:
         if self._adapter is not None:
@@ -212,7 +223,7 @@ class Pusher:
         """The adapter, logged in and provisioned; None while there is nothing to push and nothing was ever pushed."""
         if self._adapter is None:
             self._key = self._credentials(self.config)
-            self._adapter = self._connect(self.config)
+            self._adapter = self._connect(self.config, self.turn)
         if not self._logged_in:
             self._log_in(self._adapter, now)
         if not self._provisioned:

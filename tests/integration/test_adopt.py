@@ -11,7 +11,6 @@ import pytest
 from adapters.destination import Change, FieldSpec
 from connector.sync import store
 from connector.sync.adopt import Adoption, adopt
-from connector.sync.turn import Turn
 from tests.conftest import NOON, order
 from tests.integration.test_sync import ADA, Synced, every_kind
 from tests.integration.test_verify import BOB, CAT, person, read_back, storecue
@@ -231,7 +230,7 @@ def test_the_command_shows_then_takes_over(synced: Synced, tmp_path: Path) -> No
 
 def test_nothing_is_taken_over_while_a_sender_pushes(synced: Synced, tmp_path: Path) -> None:
     found_there(synced, "klaviyo")
-    sender = Turn(tmp_path, "klaviyo")
+    sender = synced.shop.services.turns.of("push", "klaviyo")
     assert sender.take()
     refused = storecue(tmp_path, "verify", "klaviyo", "--adopt", "--yes")
     assert refused.exit_code == 2

@@ -24,7 +24,6 @@ from connector.progress import lines
 from connector.reporting.destinations import standings
 from connector.sources import engagement
 from connector.sync.poll import Poller
-from connector.sync.turn import Turn
 from connector.web import current
 from connector.web.ingress import Ingress
 from connector.web.webhooks import Answer
@@ -525,11 +524,15 @@ def test_a_dry_run_is_asked_as_well_and_a_paused_account_is_not(synced: Synced, 
 
 def test_one_process_asks_at_a_time(synced: Synced) -> None:
     began(synced, "hubspot")
-    folder = synced.shop.services.settings.data_dir
-    mine, theirs = Turn(folder, "hubspot", "poll"), Turn(folder, "hubspot", "poll")
-    assert mine.take() and not theirs.take()
-    assert Turn(folder, "hubspot").take(), "the sender has a turn of its own"
-    mine.give_back()
+    services = synced.shop.services
+    other = services.turns.of("push", "hubspot")
+    assert other.take(), "another process pushes there, and asks"
+    synced.shop.time = NOON + MINUTE
+    open_mail(synced, "hubspot")
+    synced.shop.time = NOON + 15 * MINUTE
+    assert synced.shop.worker.poll_once() == 0
+    other.give_back()
+    assert synced.shop.worker.poll_once() == 1
 
 
 @ASKED
@@ -558,15 +561,15 @@ def test_the_thread_asks_until_it_is_stopped(synced: Synced) -> None:
         stop.set()
         poller.wake.set()
 
-    poller = Poller(
-        services.database, config, services.connect, Turn(services.settings.data_dir, "hubspot", "poll"), tell
-    )
+    turn = services.turns.of("push", "hubspot")
+    assert turn.take(), "the sender beside it has"
+    poller = Poller(config, services.connect, turn, tell)
     thread = threading.Thread(target=poller.run, args=(stop, lambda: synced.shop.time), daemon=True)
     thread.start()
     thread.join(20)
     assert not thread.is_alive()
     assert [one.topic for one in told] == ["opened"]
-    assert Turn(services.settings.data_dir, "hubspot", "poll").take(), "its turn was given back"
+    turn.give_back()
 
 
 def test_how_far_asking_has_come_is_shown(synced: Synced) -> None:

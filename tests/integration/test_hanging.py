@@ -17,6 +17,7 @@ from connector import worker as worker_module
 from connector.domain import DestinationConfig
 from connector.simulator.vendors import FakeHubSpot
 from connector.simulator.vendors.server import Request, Response
+from connector.storage.turns import Turn
 from connector.worker import Worker
 from tests.conftest import CONFIG, Shop, order
 
@@ -79,7 +80,7 @@ def test_an_account_that_hangs_delays_no_other_and_no_stop(
         healthy.written = threading.Event()
         places = {"klaviyo": hanging.url, "hubspot": healthy.url}
 
-        def connect(config: DestinationConfig) -> Destination:
+        def connect(config: DestinationConfig, turn: Turn | None = None) -> Destination:
             credentials = {name: shop.services.vault.resolve(secret) for name, secret in config.credentials.items()}
             settings = AccountSettings(credentials, places[config.kind], True, read_timeout=PATIENT)
             return DESTINATIONS[config.kind](settings, SystemClock())

@@ -16,7 +16,6 @@ from connector.streams import outbox
 from connector.streams.holder import Holder
 from connector.streams.reader import Reader
 from connector.streams.writer import Writer
-from connector.sync.turn import Turn
 from connector.worker import Worker
 from tests.brokers import MockKafka
 from tests.conftest import NOON, Shop
@@ -77,7 +76,7 @@ class Site(Shop):
         return self._work("warehouse")
 
     def _work(self, name: str) -> Any:
-        work = work_on(self.services, self.services.configuration().streams[name])
+        work = work_on(self.services, self.services.configuration().streams[name], self.services.database)
         self.works.append(work)
         return work
 
@@ -480,8 +479,8 @@ def test_without_a_stream_that_publishes_nothing_is_put_in_the_outbox(site: Site
 def test_a_holder_tells_how_it_stands_and_stops_at_once(site: Site, tmp_path: Path) -> None:
     site.kafka.produce(site.topic, *(played("u1", f"song {n}") for n in range(3)))
     config = site.services.configuration().streams["clicks"]
-    turns = [Turn(tmp_path, "clicks", "stream") for _ in range(2)]
-    holder = Holder("clicks", lambda: work_on(site.services, config), site.services.database, turns[0])
+    turns = [site.services.turns.of("stream", "clicks") for _ in range(2)]
+    holder = Holder("clicks", lambda: work_on(site.services, config, turns[0].database), turns[0])
     stop = threading.Event()
     thread = threading.Thread(target=holder.run, args=(stop, lambda: NOON))
     thread.start()
@@ -538,7 +537,7 @@ def test_a_holder_tells_what_is_wrong_and_goes_on(site: Site, tmp_path: Path) ->
         attempts.append(1)
         raise StreamUnavailable("the broker refuses the login", reason="unauthorized")
 
-    holder = Holder("clicks", open_, site.services.database, Turn(tmp_path, "clicks", "stream"))
+    holder = Holder("clicks", open_, site.services.turns.of("stream", "clicks"))
     assert [holder.step(lambda: NOON) for _ in range(3)] == [0.5, 1.0, 2.0]
     assert site.rows("SELECT state, message FROM stream_standing") == [("failing", "the broker refuses the login")]
     assert site.rows("SELECT label, count FROM counter WHERE name = 'stream_errors'") == [("clicks/unauthorized", 3)]

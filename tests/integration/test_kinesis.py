@@ -62,7 +62,7 @@ class Site(Shop):
         super().__init__(folder, CONFIG.format(**words))
 
     def work_on(self, name: str) -> Any:
-        return work_on(self.services, self.services.configuration().streams[name])
+        return work_on(self.services, self.services.configuration().streams[name], self.services.database)
 
     def read(self, reader: Any, count: int) -> None:
         done = 0

@@ -83,7 +83,7 @@ def _order(number: int, customer: int) -> dict[str, Any]:
 def test_states_of_a_customer_arrive_in_order_whatever_is_answered(synced: Synced) -> None:
     chance = random.Random(1)
     vendor = Recording(chance)
-    synced.shop.services.connect = lambda config: vendor  # type: ignore[method-assign, assignment]
+    synced.shop.services.connect = lambda config, turn=None: vendor  # type: ignore[method-assign, assignment]
     synced.configure("klaviyo", events=True)
     number = 0
     turns = _changes(chance, CHANGES)

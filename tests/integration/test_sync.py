@@ -15,6 +15,7 @@ from connector.clock import DAY, HOUR, MINUTE, SECOND
 from connector.domain import DestinationConfig
 from connector.jobs import Jobs
 from connector.simulator.vendors import FakeHubSpot, FakeKlaviyo, FakeMailchimp, FakeVendor
+from connector.storage.turns import Turn
 from connector.sync.store import set_account
 from connector.sync.under_way import UnderWay
 from connector.worker import Worker
@@ -61,7 +62,7 @@ class Synced:
         self.shop = self.clock.shop = Shop(folder)
         self.shop.services.connect = self._connect  # type: ignore[method-assign]  # on the fake clock
 
-    def _connect(self, config: DestinationConfig) -> Destination:
+    def _connect(self, config: DestinationConfig, turn: Turn | None = None) -> Destination:
         credentials = {name: self.shop.services.vault.resolve(secret) for name, secret in config.credentials.items()}
         settings = AccountSettings(
             credentials,

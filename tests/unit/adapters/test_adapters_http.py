@@ -332,3 +332,15 @@ def test_a_key_that_cannot_stand_in_a_header_is_named_but_not_quoted(key: str) -
         credential(Settings({"api_key": key}), "api_key")
     assert "api_key" in str(caught.value)
     assert not key or key not in str(caught.value)
+
+
+def test_no_call_begins_when_the_account_may_soon_be_another_s(clock: Any, loopback: Any) -> None:
+    left = [5.0]
+    loopback.answer = lambda seen: (200, {}, b"{}")
+    http = opened(clock, loopback.url, left=lambda: left[0])
+    assert http.call("GET", "/one").status == 200
+    left[0] = 0.9
+    with pytest.raises(Transient) as caught:
+        http.call("GET", "/two")
+    assert caught.value.reason == "stood_back"
+    assert [seen.path for seen in loopback.seen] == ["/one"]

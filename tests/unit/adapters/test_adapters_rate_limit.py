@@ -204,3 +204,51 @@ def test_an_account_has_one_limiter_in_the_process_and_another_account_its_own()
     assert shared_limiter("https://vendor\nother", SystemClock(), 4, {}) is not one
     clock: Any = Clock()
     assert shared_limiter("https://vendor\nkey", clock, 4, {}) is not one
+
+
+# --- another process had the account before ---------------------------------------------------------------------------
+
+
+@given(
+    windows=windows_of_a_vendor,
+    before=st.lists(st.floats(0, 0.3), max_size=120),
+    pause=st.floats(0, 20),
+    after=st.lists(st.floats(0, 3), min_size=1, max_size=80),
+)
+@settings(max_examples=100, deadline=None)
+def test_no_window_holds_more_across_a_takeover(
+    windows: list[Window], before: list[float], pause: float, after: list[float]
+) -> None:
+    """One process spends what it may and is killed; the next knows only until when it lived."""
+    clock = Clock()
+    counted: list[float] = []
+
+    def spend(limiter: Limiter, pauses: list[float]) -> None:
+        for wait in pauses:
+            clock.at += wait
+            try:
+                with limiter.slot("family"):
+                    counted.append(clock.at)
+            except Transient as refused:
+                clock.at += refused.retry_after
+
+    spend(Limiter(clock, 4, {"family": windows}), before)
+    died = clock.at
+    clock.at += pause
+    successor = Limiter(clock, 4, {"family": windows})
+    successor.exhaust(died)
+    spend(successor, after)
+    for calls, seconds in windows:
+        assert fullest(counted, seconds) <= max(1, int(calls * SHARE))
+
+
+def test_a_window_of_an_hour_is_not_waited_for() -> None:
+    """A pause of an hour at each takeover would cost more than the refusal that may come instead."""
+    clock = Clock()
+    limiter = Limiter(clock, 1, {"family": [Window(100, 3600), Window(10, 1)]})
+    limiter.exhaust(clock.at)
+    with limiter.slot("family"):
+        assert clock.at == 1_001.0
+    limiter.exhaust(clock.at - 50)
+    with limiter.slot("family"):
+        assert clock.at == 1_001.0, "what was spent so long ago counts no more"
