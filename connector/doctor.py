@@ -27,7 +27,9 @@ from connector.config.settings import Settings
 from connector.config.yaml_file import read
 from connector.domain import Configuration, DestinationConfig, SourceConfig
 from connector.errors import ConfigurationError, StreamUnavailable
+from connector.old_events import MENDED_BY, lacking
 from connector.reporting import sources as heard_of
+from connector.segments.evaluate import RuleSet
 from connector.services import log_of
 from connector.sources.segment_api import SegmentApi
 from connector.storage.database import Database
@@ -124,6 +126,7 @@ class _Scene:
         yield self._time_zones()
         yield from self._databases()
         yield from self._log()
+        yield from self._old_events()
         yield self._disk()
         yield from self._destinations()
         yield from self._sources()
@@ -299,6 +302,18 @@ class _Scene:
         else:
             parts, note = len(standing.partitions), f"; {standing.note}" if standing.note else ""
             yield Check("log", True, f"{standing.log}, {parts} partitions, {standing.lag:,} deliveries wait{note}")
+
+    def _old_events(self) -> Iterator[Check]:
+        """Told, and no fault: what a rule reads may have been fetched again since."""
+        if self.configuration is None or self.database is None:
+            return
+        try:
+            with self.database.read() as connection:
+                told = lacking(connection, RuleSet(self.configuration.segments, self.configuration.store), self.now)
+        except _UNREADABLE:
+            return  # the check of the databases tells why
+        for line in told:
+            yield Check("events", True, f"{line}; {MENDED_BY}")
 
     def _disk(self) -> Check:
         folder = self.settings.data_dir.absolute()

@@ -1,5 +1,5 @@
 """What is thrown away, a piece at a time: raw deliveries, delivery ids, push records, told cues and closed dead letters
-past their time. Profiles, their events and their timelines are kept."""
+past their time, and events where the operator wants that. Profiles and their timelines are kept."""
 
 import structlog
 from sqlalchemy import ColumnElement, Table, delete, select, true
@@ -7,6 +7,7 @@ from sqlalchemy import ColumnElement, Table, delete, select, true
 from connector.clock import DAY, MINUTE, Millis
 from connector.inbox import deliveries
 from connector.inbox.runner import positions
+from connector.old_events import OldEvents
 from connector.services import Services
 from connector.storage.tables import cue, dead_letter, delivery, push, verification
 
@@ -28,10 +29,12 @@ class Housekeeping:
 
     def __init__(self, services: Services) -> None:
         self._services = services
+        self._old_events = OldEvents(services)
         self._next: Millis = 0
 
     def step(self, now: Millis) -> None:
         """Prune one piece when it is time; come back at once while there is more."""
+        self._old_events.step(now)
         if now < self._next:
             return
         before = now - self._services.settings.retention_days * DAY

@@ -27,6 +27,7 @@ def plan(file: Path, data_dir: Path | None) -> None:
     with services_at(data_dir) as services:
         click.echo(render(store.plan(services.database, services.vault, wanted)))
         warn_of_secrets(services, wanted)
+        _warn_of_old_events(services, wanted)
 
 
 @click.command()
@@ -51,6 +52,7 @@ def apply_file(data_dir: Path | None, file: Path, *, approved: bool) -> None:
         if not approved:
             _foretell_holds(services, changes)
         warn_of_secrets(services, wanted)
+        _warn_of_old_events(services, wanted)
 
 
 def _foretell_holds(services: "Services", changes: "list[ConfigChange]") -> None:
@@ -81,6 +83,17 @@ def warn_of_secrets(services: "Services", configuration: "Configuration") -> Non
             services.vault.resolve(secret)
         except ConnectorError as error:
             click.echo(f"storecue: warning: {place}: {error.message}", err=True)
+
+
+def _warn_of_old_events(services: "Services", configuration: "Configuration") -> None:
+    """A line for each name of event of which a rule reads what is here no more."""
+    from connector.old_events import MENDED_BY, lacking
+    from connector.segments.evaluate import RuleSet
+
+    rules = RuleSet(configuration.segments, configuration.store)
+    with services.database.read() as connection:
+        for line in lacking(connection, rules, clock.now()):
+            click.echo(f"storecue: warning: {line}; {MENDED_BY}", err=True)
 
 
 @click.command()

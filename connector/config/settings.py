@@ -23,6 +23,7 @@ _RANGES = {
     "partitions": ("STORECUE_PARTITIONS", 1, 1024),
     "max_body": ("STORECUE_MAX_BODY", 1024, 100 * 1024 * 1024),
     "retention_days": ("STORECUE_RETENTION_DAYS", 1, 3650),
+    "event_retention_days": ("STORECUE_EVENT_RETENTION_DAYS", 0, 36_500),
 }
 _TOPIC = re.compile(r"[A-Za-z0-9._-]{1,249}")
 _SMALLEST_RECORD, _LARGEST_RECORD = 100_000, 100 * 1024 * 1024
@@ -37,7 +38,8 @@ class Settings:
     """Where this process keeps its data, where it listens, and its keys. `repr` shows no secret.
 
     `secret_keys` are Fernet keys, newest first, empty when they are to be read from `secret_key_file`.
-    `max_body` in bytes; `retention_days` is how long raw deliveries are kept. `kafka`: where the log is, or None.
+    `max_body` in bytes; `retention_days` is how long raw deliveries are kept, `event_retention_days` how long events
+    that no rule reads, 0: for ever. `kafka`: where the log is, or None.
     """
 
     data_dir: Path
@@ -54,6 +56,7 @@ class Settings:
     partitions: int
     max_body: int
     retention_days: int
+    event_retention_days: int = 0
     kafka: Cluster | None = None
 
     def __post_init__(self) -> None:
@@ -103,6 +106,7 @@ class Settings:
                 "partitions": env.int("STORECUE_PARTITIONS", 16),
                 "max_body": env.int("STORECUE_MAX_BODY", 5 * 1024 * 1024),
                 "retention_days": env.int("STORECUE_RETENTION_DAYS", 7),
+                "event_retention_days": env.int("STORECUE_EVENT_RETENTION_DAYS", 0),
                 "kafka": kafka,
             }
         except EnvError as error:
