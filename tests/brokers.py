@@ -13,6 +13,10 @@ import confluent_kafka
 from moto.kinesis.models import Shard, Stream
 from moto.server import ThreadedMotoServer
 
+SESSION, HEARTBEAT = 1.5, 0.1
+"""Seconds, for members of groups. The mock cluster waits a second less than the session for members to join again: who
+has not heard of a rebalance by then is left out, and the next one begins."""
+
 
 def _library() -> ctypes.CDLL:
     """The librdkafka inside confluent-kafka's wheel: its Python side has no word for the mock cluster."""

@@ -12,7 +12,7 @@ from connector.inbox.sql import SqlLog
 from connector.ports import EventLog
 from connector.storage.database import Database, sqlite_url
 from connector.storage.tables import inbox_metadata, metadata
-from tests.brokers import MockKafka
+from tests.brokers import HEARTBEAT, SESSION, MockKafka
 
 PARTS = 4
 _TOPICS = itertools.count()
@@ -112,8 +112,8 @@ class KafkaPlace(Place):
 
 
 def cluster(kafka: MockKafka, **more: Any) -> Cluster:
-    """The mock cluster as a log's. It lets a group rebalance for a second less than its session lasts."""
-    return Cluster(kafka.bootstrap, **{"session": 1.1, **more})
+    """The mock cluster as a log's."""
+    return Cluster(kafka.bootstrap, **{"session": SESSION, "heartbeat": HEARTBEAT, **more})
 
 
 class Surroundings(NamedTuple):

@@ -23,6 +23,7 @@ log = structlog.get_logger("streams")
 _ANSWER = 5.0  # seconds for a broker's answer, where somebody waits for it
 _STOPPING = 2.0  # seconds for what is under way when we stop
 _SESSION = 10.0  # seconds until a member that has gone without a word is replaced
+_HEARTBEAT = 3.0  # seconds between two words
 _LARGEST = 64 * 1024 * 1024  # bytes of a record that we hand to the library: what is too large, the broker says
 _DEAD = ".dlq"
 _HEADERS: "dict[str, str | bytes | None]" = {"content-type": "application/cloudevents+json"}
@@ -126,7 +127,7 @@ class KafkaReading:
                 "group.id": options.get("group", "storecue"),
                 "auto.offset.reset": options.get("start", "earliest"),
                 "session.timeout.ms": int(_SESSION * 1000),
-                "heartbeat.interval.ms": int(_SESSION * 300),
+                "heartbeat.interval.ms": int(_HEARTBEAT * 1000),
                 "enable.auto.commit": False,
                 "enable.auto.offset.store": False,
                 "error_cb": self._trouble.note,

@@ -32,6 +32,13 @@ def kafka() -> Iterator[MockKafka]:
     kafka.close()
 
 
+@pytest.fixture(autouse=True)
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is down here is down, and need not be waited for as long as a real broker."""
+    monkeypatch.setattr("connector.inbox.kafka.topic._LOOK", 0.5)
+    monkeypatch.setattr("connector.inbox.kafka.writing._CONFIRMED_WITHIN_MS", 1500)
+
+
 @pytest.fixture(params=PLACES, ids=lambda name: name.replace(",", "").replace(" ", "-"))
 def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Place]:
     here = Surroundings(

@@ -17,7 +17,7 @@ from connector.streams.holder import Holder
 from connector.streams.reader import Reader
 from connector.streams.writer import Writer
 from connector.worker import Worker
-from tests.brokers import MockKafka
+from tests.brokers import HEARTBEAT, SESSION, MockKafka
 from tests.conftest import NOON, Shop
 
 CONFIG = """
@@ -44,8 +44,8 @@ segments:
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The mock lets a group rebalance for a second less than its session lasts."""
-    monkeypatch.setattr("connector.streams.kafka._SESSION", 1.1)
+    monkeypatch.setattr("connector.streams.kafka._SESSION", SESSION)
+    monkeypatch.setattr("connector.streams.kafka._HEARTBEAT", HEARTBEAT)
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,7 @@ class Cluster:
     """What is said of the log's Kafka. `repr` shows no secret.
 
     `record_limit`: bytes of the largest record that the topic takes; larger bodies are kept in the state's database.
-    `session`: seconds until a worker that has gone without a word is replaced.
+    `session`: seconds until a worker that has gone without a word is replaced; `heartbeat`: between two words.
     """
 
     bootstrap: str
@@ -29,6 +29,7 @@ class Cluster:
     key_password: str | None = field(default=None, repr=False)
     record_limit: int = 1_000_000  # Kafka's own default is 1,048,588 for a batch
     session: float = 10.0
+    heartbeat: float = 3.0
 
     @property
     def body_limit(self) -> int:

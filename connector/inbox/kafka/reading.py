@@ -47,7 +47,7 @@ class Reading:
                 "group.id": cluster.group,
                 "partition.assignment.strategy": "range",
                 "session.timeout.ms": int(cluster.session * 1000),
-                "heartbeat.interval.ms": int(cluster.session * 300),
+                "heartbeat.interval.ms": int(cluster.heartbeat * 1000),
                 "enable.auto.commit": False,
                 "enable.auto.offset.store": False,
                 "auto.offset.reset": "error",  # where we stand is not for Kafka to decide
