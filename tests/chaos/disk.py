@@ -17,7 +17,9 @@ from typing import Any, NamedTuple
 
 _OK, _FULL, _SYNC_FAILED = 0, 13, 10 | 4 << 8  # SQLITE_OK, SQLITE_FULL, SQLITE_IOERR_FSYNC
 _FAULTS = {"none": 0, "sync": 1, "full": 2}
-_CONTROL = struct.Struct("<iiid")  # fault, how many more times (-1: until told otherwise), how many were struck, delay
+_FILES = {"": 0, "inbox.db": 1, "storecue.db": 2}
+# Fault, which database alone, how many more times (-1: until told otherwise), how many were struck, delay.
+_CONTROL = struct.Struct("<iiiid")
 _RECORD = struct.Struct("<cqqii")  # what, when (monotonic ns), offset, length of the name, length of the data
 _INJECTED = Path(__file__).parent / "injected"
 
@@ -42,26 +44,22 @@ class Disk:
     def environment(self) -> dict[str, str]:
         return {"CHAOS_DISK": str(self.folder), "PYTHONPATH": str(_INJECTED)}
 
-    def fail(self, fault: str, times: int = -1) -> None:
-        """`sync`: the next `times` calls of fdatasync fail; `full`: so many writes find no space."""
-        _CONTROL.pack_into(self._page, 0, _FAULTS[fault], times, 0, self.delay)
-
-    def heal(self) -> None:
-        _CONTROL.pack_into(self._page, 0, 0, 0, 0, 0.0)
+    def fail(self, fault: str, times: int = -1, *, only: str = "") -> None:
+        """`sync`: the next `times` calls of fdatasync fail; `full`: so many writes find no space. `only`: in this
+        database."""
+        _CONTROL.pack_into(self._page, 0, _FAULTS[fault], _FILES[only], times, 0, 0.0)
 
     def slow(self, seconds: float) -> None:
         """Every fdatasync takes so much longer."""
-        fault, times, struck, _ = _CONTROL.unpack_from(self._page)
-        _CONTROL.pack_into(self._page, 0, fault, times, struck, seconds)
+        _CONTROL.pack_into(self._page, 0, 0, 0, 0, 0, seconds)
 
-    @property
-    def delay(self) -> float:
-        return float(_CONTROL.unpack_from(self._page)[3])
+    def heal(self) -> None:
+        self.slow(0.0)
 
     @property
     def struck(self) -> int:
         """Calls that failed since the fault was ordered."""
-        return int(_CONTROL.unpack_from(self._page)[2])
+        return int(_CONTROL.unpack_from(self._page)[3])
 
     def records(self) -> "list[Record]":
         """What all processes did to their databases, in order."""
@@ -154,8 +152,9 @@ def install(folder: Path) -> None:
 
 _Pointer, _Int, _Long = ctypes.c_void_p, ctypes.c_int, ctypes.c_int64
 _TYPES = {
-    "open": ctypes.CFUNCTYPE(_Int, _Pointer, ctypes.c_char_p, _Pointer, _Int, _Pointer),
-    "delete": ctypes.CFUNCTYPE(_Int, _Pointer, ctypes.c_char_p, _Int),
+    # Names as addresses: SQLite keeps them, and looks at what stands behind their end.
+    "open": ctypes.CFUNCTYPE(_Int, _Pointer, _Pointer, _Pointer, _Int, _Pointer),
+    "delete": ctypes.CFUNCTYPE(_Int, _Pointer, _Pointer, _Int),
     "write": ctypes.CFUNCTYPE(_Int, _Pointer, _Pointer, _Int, _Long),
     "truncate": ctypes.CFUNCTYPE(_Int, _Pointer, _Long),
     "sync": ctypes.CFUNCTYPE(_Int, _Pointer, _Int),
@@ -177,11 +176,11 @@ class _Faulty:
     def address(self, kind: str) -> int:
         return ctypes.cast(self._replaced[kind], ctypes.c_void_p).value or 0
 
-    def _open(self, _: int, name: bytes | None, file: int, flags: int, out: int) -> int:
+    def _open(self, _: int, name: int | None, file: int, flags: int, out: int) -> int:
         code = self._real["open"](self._vfs, name, file, flags, out)
         found = ctypes.cast(file, ctypes.POINTER(ctypes.c_uint64))
         if code == _OK and name is not None and found[0]:
-            self._names[file] = Path(os.fsdecode(name)).name
+            self._names[file] = _called(name)
             found[0] = self._ours(found[0])
         return int(code)
 
@@ -196,7 +195,7 @@ class _Faulty:
         return ctypes.addressof(self._methods[theirs])
 
     def _write(self, file: int, data: int, size: int, offset: int) -> int:
-        if self._strikes("full"):
+        if self._strikes("full", file):
             return _FULL
         with self._lock:
             code = int(self._real["write"](file, data, size, offset))
@@ -212,9 +211,9 @@ class _Faulty:
         return code
 
     def _sync(self, file: int, flags: int) -> int:
-        if delay := _CONTROL.unpack_from(self._page)[3]:
+        if delay := _CONTROL.unpack_from(self._page)[4]:
             time.sleep(delay)
-        if self._strikes("sync"):
+        if self._strikes("sync", file):
             return _SYNC_FAILED
         with self._lock:
             code = int(self._real["sync"](file, flags))
@@ -222,16 +221,18 @@ class _Faulty:
                 self._remember(b"s", self._names[file])
         return code
 
-    def _delete(self, _: int, name: bytes, directory: int) -> int:
+    def _delete(self, _: int, name: int, directory: int) -> int:
         with self._lock:
-            self._remember(b"d", Path(os.fsdecode(name)).name)
+            self._remember(b"d", _called(name))
             return int(self._real["delete"](self._vfs, name, directory))
 
-    def _strikes(self, kind: str) -> bool:
-        fault, times, struck, delay = _CONTROL.unpack_from(self._page)
+    def _strikes(self, kind: str, file: int) -> bool:
+        fault, only, times, struck, delay = _CONTROL.unpack_from(self._page)
         if fault != _FAULTS[kind] or times == 0:
             return False
-        _CONTROL.pack_into(self._page, 0, fault, times - (times > 0), struck + 1, delay)
+        if only and only != _FILES.get(self._names[file].removesuffix("-wal")):
+            return False
+        _CONTROL.pack_into(self._page, 0, fault, only, times - (times > 0), struck + 1, delay)
         return True
 
     def _remember(self, what: bytes, name: str, offset: int = 0, data: bytes = b"") -> None:
@@ -243,6 +244,10 @@ class _Faulty:
         if self._book[1] >= 0:
             told = name.encode()
             os.write(self._book[1], _RECORD.pack(what, time.monotonic_ns(), offset, len(told), len(data)) + told + data)
+
+
+def _called(name: int) -> str:
+    return Path(os.fsdecode(ctypes.string_at(name))).name
 
 
 def _page(folder: Path) -> mmap.mmap:

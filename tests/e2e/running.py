@@ -210,6 +210,7 @@ class Book:
     sales: dict[str, Sale] = field(default_factory=dict)
     attempts: Counter[str] = field(default_factory=Counter)
     kept: Counter[str] = field(default_factory=Counter)
+    kept_at: dict[str, int] = field(default_factory=dict)  # when that was first heard, in monotonic ns
     statuses: Counter[int] = field(default_factory=Counter)
 
 
@@ -277,9 +278,11 @@ class Shop:
             except (OSError, http.client.HTTPException):
                 connection.close()
                 status = 0
+            heard = time.monotonic_ns()
             with self._lock:
                 self.book.statuses[status] += 1
                 if status == 200:
                     self.book.kept[id_] += 1
+                    self.book.kept_at.setdefault(id_, heard)
             if status == 200 or self._stopping.wait(_STEP):
                 return
