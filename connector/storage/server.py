@@ -44,6 +44,11 @@ _ASKED = text("""
 """)
 
 
+def size(connection: Connection) -> int:
+    """Bytes of the database on the server's disk."""
+    return int(connection.execute(text("SELECT pg_database_size(current_database())")).scalar_one())
+
+
 def setup_of(connection: Connection) -> Setup:
     return Setup(**connection.execute(_ASKED).mappings().one())
 

@@ -23,7 +23,7 @@ from connector.quality.store import FAULTS, heard
 from connector.reporting import dead_letters, destinations, segments, streams, verifications
 from connector.reporting.counts import counts
 from connector.reporting.sources import ACCEPTED, REJECTED
-from connector.storage import counters
+from connector.storage import counters, server
 from connector.storage.backup import files
 from connector.streams import store as stream_store
 
@@ -112,7 +112,10 @@ class Metrics:
 
     def exposition(self) -> bytes:
         """The metrics as text, in Prometheus' format."""
-        self.flush()
+        try:
+            self.flush()
+        except SQLAlchemyError as error:
+            log.warning("metrics.not_written", error=type(error).__name__)
         return generate_latest(self.registry)
 
     def _add(self, name: str, label: str, count: int = 1) -> None:
@@ -144,6 +147,19 @@ class _Shared:
         return ()
 
     def collect(self) -> Iterator[Metric]:
+        """All of it, or no more than that the database cannot be asked: half of it would be mistaken for all."""
+        disk = shutil.disk_usage(self._services.settings.data_dir).free
+        yield _gauge("storecue_disk_free_bytes", "Free for the data directory.", (), [((), disk)])
+        try:
+            found = list(self._found())
+        except SQLAlchemyError as error:
+            log.warning("metrics.not_read", error=type(error).__name__)
+            found = []
+        known = [((), int(bool(found)))]
+        yield _gauge("storecue_database_known", "1 while the database can be asked.", (), known)
+        yield from found
+
+    def _found(self) -> Iterator[Metric]:
         now = self._now()
         names = self._services.configuration()
         log = self._services.log.standing()
@@ -161,12 +177,23 @@ class _Shared:
             erasures = {(row["destination"], row["state"]): row["contacts"] for row in unfinished(state)}
             good = heard(state)
             followed = streams.standings(state, names.streams)
+            sizes = self._sizes(state)
         known = not log.trouble
-        sizes = files(self._services.settings.database_url, self._services.settings.inbox_url)._asdict()
         yield from _counter_families(counted)
-        yield _gauge("storecue_log_known", "1 while the log can be asked what waits in it.", (), [((), int(known))])
+        yield _gauge(
+            "storecue_log_known",
+            "1 while the log can be asked what waits in it.",
+            ("log",),
+            [((log.log,), int(known))],
+        )
         lag = [((), log.lag)] if known else []
         yield _gauge("storecue_lag", "Deliveries that wait to be processed.", (), lag)
+        yield _gauge(
+            "storecue_partition_lag",
+            "The same by partition of the log.",
+            ("part",),
+            [((str(part.part),), part.lag) for part in log.partitions],
+        )
         age = 0.0 if oldest is None else max(0, now - oldest) / SECOND
         ages = [((), age)] if known and (oldest is not None or not log.lag) else []
         yield _gauge("storecue_lag_seconds", "How long the oldest delivery has been waiting.", (), ages)
@@ -252,13 +279,7 @@ class _Shared:
             "storecue_database_bytes",
             "How large each database is, with its write-ahead log.",
             ("database",),
-            [((name,), _size(path)) for name, path in sizes.items()],
-        )
-        yield _gauge(
-            "storecue_disk_free_bytes",
-            "Free for the data directory; without room no delivery can be kept.",
-            (),
-            [((), shutil.disk_usage(self._services.settings.data_dir).free)],
+            [((name,), size) for name, size in sizes.items()],
         )
         yield _gauge(
             "storecue_stream_lag",
@@ -284,6 +305,12 @@ class _Shared:
             ("segment",),
             [((name,), members.get(name, 0)) for name in names.segments],
         )
+
+    def _sizes(self, state: Connection) -> dict[str, int]:
+        settings = self._services.settings
+        if self._services.database.dialect != "sqlite":
+            return {"state": server.size(state)}
+        return {name: _size(path) for name, path in files(settings.database_url, settings.inbox_url)._asdict().items()}
 
     def _count_members(self, state: Connection, now: Millis) -> dict[str, int]:
         if self._members is None or now - self._members[0] >= _COUNT_MEMBERS_EVERY:

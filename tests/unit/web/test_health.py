@@ -2,10 +2,12 @@ import re
 import shutil
 import threading
 from itertools import pairwise
+from unittest.mock import Mock
 
 import pytest
 from populated import AUTHORISED, NOW
 from prometheus_client.parser import text_string_to_metric_families
+from sqlalchemy.exc import OperationalError
 
 from connector.app import create_app
 from connector.web.current import of
@@ -90,6 +92,22 @@ def test_metrics_tell_how_full_the_disk_is(shop):
         assert found["storecue_database_bytes", database] == pytest.approx(size, rel=0.05)
 
 
+def test_metrics_say_that_the_database_cannot_be_asked(shop, monkeypatch):
+    of(shop.app).metrics.accepted("shop", 0.001)
+    refused = OperationalError("SELECT 1", {}, Exception("connection refused"))
+    with monkeypatch.context() as broken:
+        for way in ("read", "tx"):
+            broken.setattr(shop.services.database, way, Mock(side_effect=refused))
+        told = scraped(shop.http)
+    assert told["storecue_database_known",] == 0
+    assert told["storecue_disk_free_bytes",] > 0
+    assert told["storecue_acknowledgement_seconds_count",] == 1
+    assert not [name for name in told if name[0].startswith(("storecue_lag", "storecue_deliveries"))]
+    told = scraped(shop.http)
+    assert told["storecue_database_known",] == 1
+    assert told["storecue_deliveries_accepted_total", "shop"] == 1  # what could not be written was kept
+
+
 def test_what_one_process_counts_all_processes_tell(shop):
     other = create_app(services=shop.services, now=lambda: NOW)
     mine, theirs = of(shop.app).metrics, of(other).metrics
@@ -128,7 +146,7 @@ def test_a_flush_that_fails_keeps_the_counts(shop, monkeypatch):
     metrics = of(shop.app).metrics
     metrics.accepted("shop", 0.001)
     with monkeypatch.context() as broken:
-        broken.setattr(shop.services.database, "tx", lambda: 1 / 0)
+        broken.setattr(shop.services.database, "tx", lambda **_: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             metrics.flush()
     assert scraped(shop.http)["storecue_deliveries_accepted_total", "shop"] == 1
