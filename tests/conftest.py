@@ -25,6 +25,7 @@ from connector.storage.tables import membership, sync_state
 from connector.web.webhooks import Answer, Receiver
 from connector.worker import Worker
 from tests import databases
+from tests.chaos.figures import figure as figure
 from tests.chaos.figures import pytest_terminal_summary as pytest_terminal_summary  # hears of the tests of every folder
 from tests.postgres import create_database, server
 
