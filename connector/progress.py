@@ -16,6 +16,8 @@ def lines(status: Mapping[str, Any]) -> str:
     found = [_log(status["log"]), _waiting(status)]
     if (parked := status["parked"])["customers"]:
         found.append(parked_line(parked))
+    found += [_process(one, status["at"]) for one in status["processes"]]
+    found += [_turn(one, status["at"]) for one in status["turns"]]
     for destination in status["destinations"]:
         line = f"{destination['name']}: {destination['state']}, {destination['pending']:,} contacts to push"
         found.append(f"{line} ({destination['message']})" if destination["message"] else line)
@@ -53,6 +55,20 @@ def parked_line(parked: Mapping[str, Any]) -> str:
     """One line on deliveries that wait behind one that broke us."""
     whose = f"{parked['deliveries']:,} deliveries of {parked['customers']:,} customers"
     return f"parked: {whose}, tried again by themselves (since {isoformat(parked['oldest_at'])})"
+
+
+def _process(told: Mapping[str, Any], now: int) -> str:
+    """One line on a process that lives."""
+    return f"{told['kind']} {told['id']}, since {isoformat(told['since'])}{_until(told, now)}"
+
+
+def _turn(told: Mapping[str, Any], now: int) -> str:
+    """One line on who does what only one does."""
+    return f"{told['work']} {told['name']}: {told['process']}, since {isoformat(told['since'])}{_until(told, now)}"
+
+
+def _until(told: Mapping[str, Any], now: int) -> str:
+    return "" if told["until"] is None else f", for {max(0, told['until'] - now) / 1000:.0f} s unless it renews"
 
 
 def _stream(told: Mapping[str, Any]) -> str:

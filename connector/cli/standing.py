@@ -23,7 +23,8 @@ def status(watch: bool, data_dir: Path | None) -> None:
         def look() -> dict[str, Any]:
             configuration = services.configuration()
             with services.database.read() as state:
-                return read(state, services.log, list(configuration.destinations), configuration.streams, clock.now())
+                named = (list(configuration.destinations), configuration.streams)
+                return read(state, services.log, services.turns, *named, clock.now())
 
         click.echo(progress.lines(look()))
         progress.refills(look, stay=watch)

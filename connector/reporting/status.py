@@ -12,11 +12,15 @@ from connector.privacy.store import unfinished
 from connector.reporting import asked, dead_letters, destinations, segments
 from connector.reporting.pages import Row
 from connector.reporting.streams import standings
+from connector.storage.turns import Turns
 
 
-def status(state: Connection, log: EventLog, names: list[str], streams: Mapping[str, StreamConfig], now: Millis) -> Row:
-    """{log, lag, oldest_waiting_at, partitions, parked, refills, destinations, streams, sources, erasures,
-    dead_letters} at `now`. `names` are the configured destinations; of partitions only those with a lag are listed."""
+def status(
+    state: Connection, log: EventLog, turns: Turns, names: list[str], streams: Mapping[str, StreamConfig], now: Millis
+) -> Row:
+    """{log, lag, oldest_waiting_at, partitions, parked, processes, turns, refills, destinations, streams, sources,
+    erasures, dead_letters} at `now`. `names` are the configured destinations; of partitions only those with a lag are
+    listed."""
     standing = log.standing()
     running = segments.refills(state, now)
     return {
@@ -34,6 +38,8 @@ def status(state: Connection, log: EventLog, names: list[str], streams: Mapping[
             if part.lag
         ],
         "parked": parking.standing(state),
+        "processes": [one._asdict() for one in turns.processes()],
+        "turns": [one._asdict() for one in turns.held()],
         "refills": [refill for refill in running.values() if refill["finished_at"] is None],
         "destinations": destinations.standings(state, names, now),
         "streams": standings(state, streams),

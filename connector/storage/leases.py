@@ -18,6 +18,7 @@ import structlog
 from sqlalchemy import ColumnElement, Connection, Integer, Row, delete, literal_column, select, update
 from sqlalchemy.exc import SQLAlchemyError
 
+from connector.clock import Millis
 from connector.errors import Fenced
 from connector.storage.database import Database
 from connector.storage.phrases import upsert
@@ -31,6 +32,25 @@ TTL = 10.0
 _REMEMBERED = 86_400_000  # ms in which it may matter when a process ended
 NOW: ColumnElement[int] = literal_column("CAST(extract(epoch FROM now()) * 1000 AS bigint)", Integer)
 """Epoch milliseconds on PostgreSQL's clock. No machine's own clock says when a lease ends."""
+
+
+class Process(NamedTuple):
+    """A process that lives: `until` is when it counts as gone unless it says more; None when the system would know."""
+
+    id: str
+    kind: str
+    since: Millis
+    until: Millis | None
+
+
+class Held(NamedTuple):
+    """A turn that a process has: `since` when, and `until` when nobody else may take it."""
+
+    work: str
+    name: str
+    process: str
+    since: Millis
+    until: Millis | None
 
 
 class _Won(NamedTuple):
@@ -61,7 +81,8 @@ class Leases:
 
     def announce(self, kind: str) -> None:
         self._kind = kind
-        self._begin()
+        if self._begin():
+            self.renew()
 
     def close(self) -> None:
         """Give back what is held, so that the next takes it at once, and go."""
@@ -77,17 +98,33 @@ class Leases:
                 log.warning("lease.not_given_back", hint=type(error).__name__)
         self._own.close()
 
+    def processes(self) -> list[Process]:
+        """Those that live."""
+        query = select(process).where(process.c.expires_at > NOW).order_by(process.c.since)
+        with self.database.read() as connection:
+            return [Process(row.id, row.kind, row.since, row.expires_at) for row in connection.execute(query)]
+
+    def held(self) -> list[Held]:
+        """What they hold. What a silent one held is nobody's."""
+        columns = (lease.c.work, lease.c.name, lease.c.owner, lease.c.taken_at, process.c.expires_at)
+        alive = (process.c.id == lease.c.owner) & (process.c.expires_at > NOW)
+        query = select(*columns).select_from(lease.join(process, alive)).order_by(lease.c.work, lease.c.name)
+        with self.database.read() as connection:
+            return [Held(*row) for row in connection.execute(query)]
+
     # --- staying alive -----------------------------------------------------------------------------------------------
 
-    def _begin(self) -> None:
+    def _begin(self) -> bool:
+        """Whether we lived already."""
         with self._lock:
             if self._thread is not None:
-                return
+                return True
             self._thread = threading.Thread(target=self._live, name="leases", daemon=True)
         self.renew()
         with self._own.tx() as tx:
             tx.execute(delete(process).where(process.c.expires_at < NOW - _REMEMBERED))
         self._thread.start()
+        return False
 
     def _live(self) -> None:
         wait = self.ttl / 3
@@ -109,8 +146,8 @@ class Leases:
         ends = NOW + int(self.ttl * 1000)
         with self._own.tx() as tx:
             row = {"id": self.owner, "kind": self._kind, "since": NOW, "expires_at": ends}
-            alive = upsert(process).values(row).on_conflict_do_update(index_elements=["id"], set_={"expires_at": ends})
-            tx.execute(alive)
+            again = {"kind": self._kind, "expires_at": ends}
+            tx.execute(upsert(process).values(row).on_conflict_do_update(index_elements=["id"], set_=again))
             ours = select(lease.c.work, lease.c.name, lease.c.token).where(lease.c.owner == self.owner)
             tokens = {(work, name): token for work, name, token in tx.execute(ours)}
         with self._lock:

@@ -151,7 +151,7 @@ lease = Table(
     "lease",
     metadata,
     # Which process does what only one may do at a time. Not on SQLite, where a lock on a file says so.
-    Column("work", Text, primary_key=True),  # push | poll | fetch | stream
+    Column("work", Text, primary_key=True),  # push | fetch | stream
     Column("name", Text, primary_key=True),  # of the destination, the source or the stream
     Column("owner", Text),  # process.id; None: nobody
     Column("last_owner", Text),

@@ -2,13 +2,19 @@
 
 import fcntl
 import math
-from collections.abc import Callable
+import os
+import socket
+from collections.abc import Callable, Iterator
 from io import BufferedWriter
 from pathlib import Path
 from typing import Protocol
 
 from connector.storage.database import Database
-from connector.storage.leases import Leases
+from connector.storage.leases import Held, Leases, Process
+
+WORKS = ("push", "fetch", "stream")
+_LOCK = ".lock"
+_PROCESS = "process-"
 
 
 class Turn(Protocol):
@@ -43,11 +49,19 @@ class Turns(Protocol):
     """The turns of one process."""
 
     def of(self, work: str, name: str) -> Turn:
-        """The turn for one piece of work: what is done (push, poll, fetch, stream), and to what."""
+        """The turn for one piece of work: what is done (one of WORKS), and to what."""
         ...
 
     def announce(self, kind: str) -> None:
         """Let others see this process, as a `worker` for instance, until `close`."""
+        ...
+
+    def processes(self) -> list[Process]:
+        """Those that live and were announced, or hold something."""
+        ...
+
+    def held(self) -> list[Held]:
+        """Who has which turn."""
         ...
 
     def close(self) -> None:
@@ -66,20 +80,14 @@ class FileTurn:
 
     def __init__(self, database: Database, folder: Path, work: str, name: str) -> None:
         self.database = database
-        self._path = folder / f"{work}-{name}.lock"
+        self._path = folder / f"{work}-{name}{_LOCK}"
         self._held: BufferedWriter | None = None
 
     def take(self) -> bool:
         if self._held is not None:
             return True
-        file = self._path.open("wb")
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            file.close()
-            return False
-        self._held = file
-        return True
+        self._held = _locked(self._path, _this_process())
+        return self._held is not None
 
     def left(self) -> float:
         return -math.inf if self._held is None else math.inf
@@ -96,15 +104,74 @@ class FileTurns:
     def __init__(self, database: Database, folder: Path) -> None:
         self._database = database
         self._folder = folder
+        self._path = folder
+        self._announced: BufferedWriter | None = None
 
     def of(self, work: str, name: str) -> FileTurn:
         return FileTurn(self._database, self._folder, work, name)
 
     def announce(self, kind: str) -> None:
-        """Nothing: whoever shares the machine sees its processes."""
+        for path, _ in self._files(_PROCESS):
+            if not _is_locked(path):
+                path.unlink(missing_ok=True)
+        self._path = self._folder / f"{_PROCESS}{os.getpid()}{_LOCK}"
+        self._announced = _locked(self._path, f"{kind} {_this_process()}")
+
+    def processes(self) -> list[Process]:
+        found = []
+        for path, _ in self._files(_PROCESS):
+            if _is_locked(path):
+                kind, _, name = path.read_text().partition(" ")
+                found.append(Process(name, kind, int(path.stat().st_mtime * 1000), None))
+        return found
+
+    def held(self) -> list[Held]:
+        return [
+            Held(work, name, path.read_text(), int(path.stat().st_mtime * 1000), None)
+            for work in WORKS
+            for path, name in self._files(f"{work}-")
+            if _is_locked(path)
+        ]
+
+    def _files(self, begins: str) -> Iterator[tuple[Path, str]]:
+        for path in sorted(self._folder.glob(f"{begins}*{_LOCK}")):
+            yield path, path.name.removeprefix(begins).removesuffix(_LOCK)
 
     def close(self) -> None:
-        """Nothing: the system frees what a process that ends has locked."""
+        """The system frees what a process that ends has locked."""
+        if self._announced is not None:
+            self._announced.close()
+            self._path.unlink(missing_ok=True)
+
+
+def _this_process() -> str:
+    return f"{socket.gethostname()}/{os.getpid()}"
+
+
+def _locked(path: Path, words: str) -> BufferedWriter | None:
+    """The file, locked and with these words in it; None when another process has locked it."""
+    file = path.open("ab")
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        file.close()
+        return None
+    file.truncate(0)
+    file.write(words.encode())
+    file.flush()
+    return file
+
+
+def _is_locked(path: Path) -> bool:
+    """Whoever wants to lock it at this very moment has to try again."""
+    try:
+        with path.open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except FileNotFoundError:
+        pass
+    return False
 
 
 def turns_of(database: Database, folder: Path) -> Turns:

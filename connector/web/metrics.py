@@ -203,6 +203,22 @@ class _Shared:
             (),
             [((), parked["customers"])],
         )
+        kinds = Counter(one.kind for one in self._services.turns.processes())
+        yield _gauge("storecue_processes", "Workers that live.", ("kind",), [(("worker",), kinds["worker"])])
+        since = {(one.work, one.name): one.since for one in self._services.turns.held()}
+        single = [("push", name) for name in names.destinations] + [("stream", name) for name in names.streams]
+        yield _gauge(
+            "storecue_turn_held",
+            "1 while a process does what only one may do at a time, 0 while none does.",
+            ("work", "name"),
+            [(turn, int(turn in since)) for turn in single],
+        )
+        yield _gauge(
+            "storecue_turn_held_seconds",
+            "For how long the same process has done it.",
+            ("work", "name"),
+            [(turn, max(0, now - since.get(turn, now)) / SECOND) for turn in single],
+        )
         yield _gauge("storecue_parked", "Their deliveries that wait.", (), [((), parked["deliveries"])])
         age = 0.0 if parked["oldest_at"] is None else max(0, now - parked["oldest_at"]) / SECOND
         yield _gauge("storecue_parked_seconds", "How long the first of them has been held up.", (), [((), age)])

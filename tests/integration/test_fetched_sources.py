@@ -337,7 +337,7 @@ def test_a_refused_token_pauses_the_source_and_status_says_why(big: BigShop) -> 
     big.tell("store/order/created", type="order", id=250)
     big.fetch()
     with big.services.database.read() as state:
-        told = status(state, big.services.log, [], {}, big.time)["sources"]
+        told = status(state, big.services.log, big.services.turns, [], {}, big.time)["sources"]
     assert [(one["source"], one["state"], one["waiting"]) for one in told] == [("shop", "stopped", 1)]
     assert "access token" in told[0]["message"] and right not in told[0]["message"]
     asked = len(big.fake.asked)
@@ -348,7 +348,7 @@ def test_a_refused_token_pauses_the_source_and_status_says_why(big: BigShop) -> 
     big.fetch()
     assert big.segments() == {"buyers"}
     with big.services.database.read() as state:
-        assert status(state, big.services.log, [], {}, big.time)["sources"] == []
+        assert status(state, big.services.log, big.services.turns, [], {}, big.time)["sources"] == []
 
 
 def test_another_store_of_the_same_app_is_none_of_ours(big: BigShop) -> None:

@@ -112,7 +112,7 @@ def shop(tmp_path: Path, kafka: MockKafka) -> Iterator[OnKafka]:
 
 def told(shop: Shop) -> dict[str, Any]:
     with shop.services.database.read() as state:
-        return status.status(state, shop.services.log, [], {}, shop.time)
+        return status.status(state, shop.services.log, shop.services.turns, [], {}, shop.time)
 
 
 def test_the_whole_line(shop: OnKafka) -> None:

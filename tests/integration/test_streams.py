@@ -82,7 +82,9 @@ def test_status_and_metrics_show_lag_and_errors(shop: Shop) -> None:
 
     def read() -> list[dict[str, Any]]:
         with shop.services.database.read() as state:
-            return status(state, shop.services.log, [], configuration.streams, shop.time)["streams"]
+            return status(state, shop.services.log, shop.services.turns, [], configuration.streams, shop.time)[
+                "streams"
+            ]
 
     clicks, facts = read()
     assert (clicks["state"], clicks["lag"], clicks["direction"]) == ("unknown", None, "read")

@@ -165,7 +165,9 @@ def test_the_status_line_and_the_metrics(synced: Synced, http: FlaskClient) -> N
     assert float(told) == night("klaviyo") / 1000
     services = synced.shop.services
     with services.database.read() as state:
-        lines = progress.lines(status(state, services.log, ["klaviyo"], {}, synced.shop.time)).split("\n")
+        lines = progress.lines(status(state, services.log, services.turns, ["klaviyo"], {}, synced.shop.time)).split(
+            "\n"
+        )
     assert "  3 of 3 contacts read back at 2026-11-19T" in "\n".join(lines)
     assert any(line.endswith("1 differed, 1 put right") for line in lines)
     assert "@" not in json.dumps(lines)

@@ -36,6 +36,13 @@ def status(*refills: tuple[str, int, int]) -> dict[str, Any]:
         "lag": 1234,
         "oldest_waiting_at": 1_795_000_000_000,
         "parked": {"customers": 2, "deliveries": 5, "oldest_at": 1_795_000_000_000},
+        "at": 1_795_000_060_000,
+        "processes": [
+            {"id": "shop-1/4711", "kind": "worker", "since": 1_795_000_000_000, "until": 1_795_000_067_200},
+        ],
+        "turns": [
+            {"work": "push", "name": "klaviyo", "process": "shop-1/4711", "since": 1_795_000_000_000, "until": None},
+        ],
         "partitions": [{"part": 3, "head": 2_000, "position": 766, "lag": 1_234}],
         "destinations": [
             {"name": "klaviyo", "state": "unauthorized", "pending": 7, "message": "the key was refused"} | READ,
@@ -60,6 +67,8 @@ def test_a_line_for_each_thing_to_know() -> None:
         "log: database, 16 partitions",
         "deliveries waiting: 1,234 in 1 of 16 partitions, the oldest since 2026-11-18T11:06:40.000Z",
         "parked: 5 deliveries of 2 customers, tried again by themselves (since 2026-11-18T11:06:40.000Z)",
+        "worker shop-1/4711, since 2026-11-18T11:06:40.000Z, for 7 s unless it renews",
+        "push klaviyo: shop-1/4711, since 2026-11-18T11:06:40.000Z",
         "klaviyo: unauthorized, 7 contacts to push (the key was refused)",
         "  200 of 1,000 contacts read back at 2026-11-18T11:06:40.000Z: 3 differed, 2 put right",
         "hubspot: active, 0 contacts to push",

@@ -4,6 +4,7 @@ from marshmallow import Schema, fields, validate
 
 from connector.reporting import status as report
 from connector.reporting.pages import Row
+from connector.storage.turns import WORKS
 from connector.web import current
 from connector.web.api.destinations import StandingAnswer
 from connector.web.api.routes import Noun
@@ -95,6 +96,25 @@ class StreamAnswer(Schema):
     errors = fields.Dict(fields.String(), fields.Integer(), required=True, metadata={"description": "By reason."})
 
 
+class ProcessAnswer(Schema):
+    """A process that lives and works."""
+
+    id = fields.String(required=True, metadata={"examples": ["shop-1/4711/9f03ac"]})
+    kind = fields.String(required=True, metadata={"examples": ["worker"]})
+    since = instant(required=True)
+    until = instant("When it counts as gone unless it says more; null where the system would know.", required=True)
+
+
+class TurnAnswer(Schema):
+    """What only one process does at a time, and which one does it."""
+
+    work = fields.String(required=True, validate=validate.OneOf(WORKS))
+    name = fields.String(required=True, metadata={"description": "Of the destination or stream, or what is fetched."})
+    process = fields.String(required=True)
+    since = instant(required=True)
+    until = instant("When another may take it unless its holder says more; null: never while it lives.", required=True)
+
+
 class StatusAnswer(Schema):
     """The whole at a glance."""
 
@@ -110,6 +130,8 @@ class StatusAnswer(Schema):
         fields.Nested(PartitionAnswer), required=True, metadata={"description": "Those with a lag."}
     )
     parked = fields.Nested(ParkedAnswer, required=True)
+    processes = fields.List(fields.Nested(ProcessAnswer), required=True)
+    turns = fields.List(fields.Nested(TurnAnswer), required=True)
     refills = fields.List(fields.Nested(RefillAnswer), required=True, metadata={"description": "Those under way."})
     destinations = fields.List(fields.Nested(StandingAnswer), required=True)
     streams = fields.List(fields.Nested(StreamAnswer), required=True)
@@ -128,6 +150,5 @@ def get_status() -> Row:
     services = current.services()
     configuration = services.configuration()
     with services.database.read() as state:
-        return report.status(
-            state, services.log, list(configuration.destinations), configuration.streams, current.now()
-        )
+        named = (list(configuration.destinations), configuration.streams)
+        return report.status(state, services.log, services.turns, *named, current.now())

@@ -144,6 +144,23 @@ def test_the_second_waits_until_the_first_gives_it_back(two: list[Any]) -> None:
     first.give_back()
 
 
+def test_who_lives_and_who_has_what_is_shown(two: list[Any]) -> None:
+    mine, other = two
+    turn = mine.of("push", "klaviyo")
+    assert turn.take()
+    kept = other.of("stream", "clicks")
+    assert kept.take()
+    turn.give_back()
+    mine.announce("worker")
+    [held] = other.held()
+    assert (held.work, held.name) == ("stream", "clicks")
+    assert abs(held.since - time.time() * 1000) < 60_000
+    workers = [one for one in other.processes() if one.kind == "worker"]
+    assert len(workers) == 1
+    mine.close()
+    assert [one.kind for one in other.processes() if one.kind == "worker"] == []
+
+
 # --- leases ----------------------------------------------------------------------------------------------------------
 
 
