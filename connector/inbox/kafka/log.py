@@ -75,7 +75,7 @@ class KafkaLog:
         """Durable on return: every record is confirmed by all brokers in sync. Raises NotDurable after `timeout`
         seconds or when they refuse; some of them may then still have been kept, and a repeat is harmless."""
         waiting = Waiting()
-        self.submit(items, waiting.settle)
+        self._writing.submit(items, waiting.settle, timeout)
         waiting.wait(timeout)
 
     def submit(self, items: Sequence[New], settled: Settled) -> None:

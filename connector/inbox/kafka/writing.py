@@ -1,6 +1,7 @@
 """Records sent: acks=all by an idempotent producer, and heard of before anybody is told that they are kept."""
 
 import threading
+import time
 import uuid
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -20,7 +21,11 @@ _CONFIRMED_WITHIN_MS = 3000  # then a record is given up, and whoever sent it is
 _QUEUE_KB = 64 * 1024  # of records that wait for a broker
 _LARGE_AT_ONCE = 16  # submissions with a body that is claimed, waiting for the database
 _POLL = 0.2
+_FULL = 0.005  # seconds until a queue that was full is tried again
 _STOPPING = 5.0
+
+_Record = tuple[New, bytes, str | None]
+"""A delivery, the value of its record, and the claim that has its body instead."""
 
 Claim = Callable[[Sequence[tuple[str, bytes]]], None]
 """Keeps (id, packed body) in the state's database; durable on return."""
@@ -62,9 +67,9 @@ class Writing:
         self._claiming: ThreadPoolExecutor | None = None
         self._large = threading.BoundedSemaphore(_LARGE_AT_ONCE)
 
-    def submit(self, items: Sequence[New], settled: Settled) -> None:
-        """Returns at once and raises nothing; `settled` is called by the listener, or by this thread when it is plain
-        that they cannot be sent."""
+    def submit(self, items: Sequence[New], settled: Settled, patience: float = 0.0) -> None:
+        """Raises nothing, and returns at once but for `patience` seconds in which the queue may make room for more than
+        it takes; `settled` is called by the listener, or by this thread when it is plain that they cannot be sent."""
         if not items:
             settled(None)
             return
@@ -72,7 +77,7 @@ class Writing:
         try:
             packed = [pack(item.body) for item in items]
             if all(len(body) <= self._cluster.body_limit for body in packed):
-                self._send(group, [(item, body, None) for item, body in zip(items, packed, strict=True)])
+                self._send(group, [(item, body, None) for item, body in zip(items, packed, strict=True)], patience)
             else:
                 self._later(group, items, packed)
         except Exception as error:  # whatever it is, the sender must hear of it, and the caller must live on
@@ -103,25 +108,24 @@ class Writing:
         except Exception:
             group.count(len(items), "a body too large for a record could not be kept in the state's database")
         else:
-            self._send(
-                group,
-                [(item, body if id_ is None else b"", id_) for item, body, id_ in zip(items, packed, ids, strict=True)],
-            )
+            values = [body if id_ is None else b"" for id_, body in zip(ids, packed, strict=True)]
+            self._send(group, list(zip(items, values, ids, strict=True)), _CONFIRMED_WITHIN_MS / 1000)
         finally:
             self._large.release()
 
-    def _send(self, group: _Group, records: Sequence[tuple[New, bytes, str | None]]) -> None:
-        producer, sent, fault = self._running(), 0, ""
+    def _send(self, group: _Group, records: Sequence[_Record], patience: float) -> None:
+        """Hands the records to the library, and counts those that it does not take. Raises nothing."""
+        sent, deadline = 0, time.monotonic() + patience
         try:
-            for item, value, claim in records:
-                producer.produce(
-                    self._cluster.topic,
-                    key=item.key.encode("utf-8", "replace"),
-                    value=value,
-                    headers=headers_of(item, claim),  # type: ignore[arg-type]  # invariant lists
-                    on_delivery=group.heard,
-                )
-                sent += 1
+            producer = self._running()
+            while sent < len(records):
+                try:
+                    self._produce(producer, group, *records[sent])
+                    sent += 1
+                except BufferError:
+                    if time.monotonic() >= deadline:
+                        raise
+                    time.sleep(_FULL)
             return
         except BufferError:
             fault = "the brokers do not take what waits for them already"
@@ -131,8 +135,19 @@ class Writing:
                 with self._starting:
                     if self._producer is producer:
                         self._end(0.0)
+        except Exception as error:
+            fault = f"the log could not be written ({type(error).__name__})"
         # What comes after must not overtake what could not be sent, which its sender will repeat.
         group.count(len(records) - sent, fault)
+
+    def _produce(self, producer: "Producer", group: _Group, item: New, value: bytes, claim: str | None) -> None:
+        producer.produce(
+            self._cluster.topic,
+            key=item.key.encode("utf-8", "replace"),
+            value=value,
+            headers=headers_of(item, claim),  # type: ignore[arg-type]  # invariant lists
+            on_delivery=group.heard,
+        )
 
     def _running(self) -> "Producer":
         with self._starting:
@@ -173,7 +188,8 @@ def _producer(cluster: Cluster) -> "Producer":
             "message.timeout.ms": _CONFIRMED_WITHIN_MS,
             "request.timeout.ms": _CONFIRMED_WITHIN_MS,
             "retry.backoff.ms": 50,
-            "linger.ms": 1,
+            # Waiting for company costs a lone sender most of its time; while a request is under way, others gather.
+            "linger.ms": 0,
             "message.max.bytes": cluster.record_limit,
             "queue.buffering.max.kbytes": _QUEUE_KB,
             "compression.type": "none",  # bodies are packed
