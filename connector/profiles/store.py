@@ -16,7 +16,18 @@ from connector.errors import Fenced
 from connector.profiles import holds
 from connector.profiles.traits import Orders
 from connector.storage.phrases import greatest, least, text_of, upsert
-from connector.storage.tables import change, entity, event, identifier, membership, meta, profile, refund, shop_order
+from connector.storage.tables import (
+    SPENT,
+    change,
+    entity,
+    event,
+    identifier,
+    membership,
+    meta,
+    profile,
+    refund,
+    shop_order,
+)
 
 Row = dict[str, Any]
 
@@ -77,9 +88,6 @@ def held(connection: Connection, people: Iterable[int]) -> dict[int, list[Identi
     return found
 
 
-_SPENT = "last_spent_profile"
-
-
 _COUNTS = (
     select(identifier.c.profile_id, identifier.c.kind, func.count())
     .where(identifier.c.profile_id.in_(bindparam("people", expanding=True)))
@@ -109,7 +117,7 @@ def free_ids(tx: Connection) -> Iterator[int]:
 def next_id(connection: Connection) -> int:
     """The first free profile id. Only inside a write transaction, which holds everybody else off."""
     last = connection.execute(select(func.coalesce(func.max(profile.c.id), 0))).scalar_one()
-    spent = connection.execute(select(meta.c.value).where(meta.c.name == _SPENT)).scalar()
+    spent = connection.execute(select(meta.c.value).where(meta.c.name == SPENT)).scalar()
     return max(int(last), int(spent or 0)) + 1
 
 
@@ -117,7 +125,7 @@ def spend_ids(tx: Connection, last: int) -> None:
     """Let no profile get an id up to `last` any more: the vendors and the receipts know people by it, also those who
     were erased."""
     spent = max(last, next_id(tx) - 1)
-    row = upsert(meta).values(name=_SPENT, value=str(spent))
+    row = upsert(meta).values(name=SPENT, value=str(spent))
     tx.execute(row.on_conflict_do_update(index_elements=["name"], set_={"value": row.excluded.value}))
 
 

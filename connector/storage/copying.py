@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, MetaData, Table, text
+from sqlalchemy import Connection, MetaData, Table, select, text
 from sqlalchemy.exc import SQLAlchemyError
 
 from connector.errors import ConfigurationError, ConnectorError
@@ -16,6 +16,7 @@ from connector.storage.database import Database
 from connector.storage.functions import create_functions
 from connector.storage.manifest import Moved
 from connector.storage.migrations import HEAD, stamp, version_of
+from connector.storage.phrases import upsert
 from connector.storage.rows import (
     Row,
     Sum,
@@ -31,7 +32,7 @@ from connector.storage.rows import (
     without_nul,
     write,
 )
-from connector.storage.tables import delivery, inbox_metadata, metadata, profile
+from connector.storage.tables import SPENT, delivery, inbox_metadata, meta, metadata, profile
 
 _NO_LIMITS = (
     "SELECT set_config('idle_in_transaction_session_timeout', '0', true), set_config('statement_timeout', '0', true),"
@@ -85,6 +86,7 @@ def copy(source: Side, target: Side, *, force: bool, moved: Moved) -> Copied:
                         f"{table.name} is not the same in the copy ({found.rows:,} rows of {sums[table.name].rows:,}); "
                         "nothing was kept there: try again, and see that nobody else writes to it"
                     )
+            _spend_ids(have[metadata], into[metadata])
     return Copied(sums, altered)
 
 
@@ -123,6 +125,16 @@ def _table(have: Connection, into: Connection, table: Table, moved: Moved) -> tu
     if numbered(table):
         go_on_after(into, table, last_number(have, table) if total else 0)
     return made, altered
+
+
+def _spend_ids(have: Connection, into: Connection) -> None:
+    """No new profile gets the id of one that was erased: vendors and receipts know people by it. PostgreSQL's sequence
+    goes on after all that were ever given, SQLite has a note of those that nobody has."""
+    spent = int(have.execute(select(meta.c.value).where(meta.c.name == SPENT)).scalar() or 0)
+    last = max(spent, last_number(have, profile))
+    go_on_after(into, profile, last)
+    row = upsert(meta).values(name=SPENT, value=str(last))
+    into.execute(row.on_conflict_do_update(index_elements=["name"], set_={"value": row.excluded.value}))
 
 
 def _cleared(into: Mapping[MetaData, Connection], force: bool) -> None:

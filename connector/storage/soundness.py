@@ -188,8 +188,6 @@ def _strangers(state: Connection, where: str) -> Iterator[Fault]:
 def _numbers(connection: Connection) -> Iterator[Fault]:
     """Ids that the server would give a second time."""
     for table in filter(numbered, tables()):
-        if table is profile:
-            continue  # numbered by StoreCue, not by the server
         highest = connection.execute(select(func.coalesce(func.max(table.c.id), 0))).scalar_one()
         if highest > last_number(connection, table):
             yield Fault(

@@ -773,6 +773,9 @@ meta = Table(
     Column("value", Text, nullable=False),
 )
 
+SPENT = "last_spent_profile"
+"""The name in `meta` of the highest profile id that no profile may get any more, where no sequence gives them."""
+
 api_token = Table(
     "api_token",
     metadata,

@@ -18,6 +18,8 @@ from connector.storage.database import Database
 from connector.storage.manifest import Manifest, manifest_of
 from connector.storage.rows import tables
 from connector.storage.soundness import faults_on_server
+from tests.chaos.figures import Figure
+from tests.chaos.figures import figure as figure
 from tests.conftest import CONFIG, NOON, Shop, order
 from tests.integration.test_copy import close, copy, full, on, quietly, rows
 
@@ -81,7 +83,7 @@ def test_every_value_of_every_table_comes_back(tmp_path: Path, new_postgres: New
     close(first, second, third)
 
 
-def test_a_backup_under_load_goes_on_with_every_effect_once(tmp_path: Path, new_postgres: New) -> None:
+def test_a_backup_under_load_goes_on_with_every_effect_once(tmp_path: Path, new_postgres: New, figure: Figure) -> None:
     url = new_postgres()
     shop = Shop(tmp_path / "data", CONFIG, url)
     stop, sent = threading.Event(), []
@@ -130,6 +132,7 @@ def test_a_backup_under_load_goes_on_with_every_effect_once(tmp_path: Path, new_
         assert again.rows("SELECT count(*) FROM event WHERE name = 'Order Completed'") == [(len(stored) + 1,)]
         again.close()
         assert told(restored) == []
+    figure("R22", f"postgresql: {len(made)} backups under load, {len(certain)} acknowledged before: 0 lost, 0 doubled")
 
 
 def test_state_and_log_are_of_one_instant(tmp_path: Path, new_postgres: New) -> None:

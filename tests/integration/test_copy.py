@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
-from sqlalchemy import Float, LargeBinary, Table, Text, insert, select
+from sqlalchemy import Float, LargeBinary, Table, Text, func, insert, select
 
 from connector.cli import main
+from connector.clock import MINUTE
 from connector.config.settings import Settings
 from connector.errors import ConfigurationError, ConnectorError
 from connector.services import Services
@@ -20,8 +21,8 @@ from connector.storage.database import Database, sqlite_url
 from connector.storage.in_use import database_alone, share_database
 from connector.storage.migrations import migrate
 from connector.storage.rows import Row, numbered, tables
-from connector.storage.tables import account, delivery, event, inbox_metadata, merge, profile
-from tests.conftest import CONFIG, Shop, order
+from connector.storage.tables import SPENT, account, delivery, event, inbox_metadata, merge, meta, profile
+from tests.conftest import CONFIG, NOON, Shop, order
 
 DESTINATION = "destinations: {preview: {kind: console, events: true}}"
 NASTY = "Zoë \\ \t \r\n \\. \"'\u2028 \U0001f6d2 {} \\N $1 %s ;--"
@@ -81,6 +82,10 @@ def full(folder: Path) -> Side:
             given[2][column.name] = None if column.nullable else given[2][column.name]
         with side.of(table).tx() as tx:
             tx.execute(insert(table), given)
+    with side.state.tx() as tx:  # as a copy leaves it, so that two copies are the same
+        last = tx.execute(select(func.max(profile.c.id))).scalar_one()
+        first = select(func.min(meta.c.name)).scalar_subquery()
+        tx.execute(meta.update().where(meta.c.name == first).values(name=SPENT, value=str(last)))
     return side
 
 
@@ -112,6 +117,35 @@ def test_ids_go_on_after_the_last_one(tmp_path: Path, new_postgres: Callable[[],
         with second.of(table).tx() as tx:
             assert tx.execute(insert(table).values(row).returning(table.c.id)).scalar_one() == highest + 1, table.name
     close(first, second)
+
+
+def test_the_id_of_somebody_erased_is_given_to_nobody(tmp_path: Path, new_postgres: Callable[[], str]) -> None:
+    shop = Shop(tmp_path / "data", CONFIG)
+    for number in (1, 2, 3):
+        shop.deliver("orders/create", order(number, customer=number, email=f"c{number}@example.com"))
+        shop.work()
+    shop.deliver("customers/redact", {"customer": {"id": 3, "email": "c3@example.com"}})
+    shop.at(NOON + MINUTE)
+    assert shop.rows("SELECT max(id) FROM profile") == [(2,)]
+    shop.close()
+    url, back = new_postgres(), tmp_path / "back"
+    result = storecue("--to", url, "--data", str(tmp_path / "data"))
+    assert result.exit_code == 0, result.stderr
+    served = Shop(tmp_path / "data", CONFIG, url)
+    served.deliver("orders/create", order(4, customer=4, email="c4@example.com"), id="x4")
+    served.work()
+    last = served.rows("SELECT max(id) FROM profile")[0][0]
+    assert last >= 4
+    served.close()
+    os.environ["DATABASE_URL"] = url
+    assert storecue("--to", str(back), "--data", str(tmp_path / "data")).exit_code == 0
+    os.environ.pop("DATABASE_URL")
+    (tmp_path / "data" / "secret.key").rename(back / "secret.key")
+    again = Shop(back, CONFIG)
+    again.deliver("orders/create", order(5, customer=5, email="c5@example.com"), id="x5")
+    again.work()
+    assert again.rows("SELECT max(id) FROM profile")[0][0] > last
+    again.close()
 
 
 def test_the_work_goes_on_where_it_was(tmp_path: Path, new_postgres: Callable[[], str]) -> None:
