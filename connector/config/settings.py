@@ -26,6 +26,7 @@ _RANGES = {
     "event_retention_days": ("STORECUE_EVENT_RETENTION_DAYS", 0, 36_500),
 }
 _TOPIC = re.compile(r"[A-Za-z0-9._-]{1,249}")
+_SHORTEST_SESSION, _LONGEST_SESSION = 2, 300
 _SMALLEST_RECORD, _LARGEST_RECORD = 100_000, 100 * 1024 * 1024
 _CHOICES = {
     "log_level": ("STORECUE_LOG_LEVEL", LOG_LEVELS),
@@ -131,6 +132,8 @@ def _cluster(env: Env) -> Cluster | None:
         "key_password": env.str("KAFKA_KEY_PASSWORD", ""),
         "record_limit": env.int("KAFKA_RECORD_LIMIT", 0),
     }
+    if session := env.int("KAFKA_SESSION", 0):
+        told |= {"session": session, "heartbeat": session * 0.3}
     cluster = Cluster(bootstrap, **{name: value for name, value in told.items() if value})
     for name, value, choices in (
         ("SECURITY", cluster.security, tuple(SECURITY)),
@@ -143,6 +146,10 @@ def _cluster(env: Env) -> Cluster | None:
     if not _SMALLEST_RECORD <= cluster.record_limit <= _LARGEST_RECORD:
         raise ConfigurationError(
             f"KAFKA_RECORD_LIMIT is {cluster.record_limit}; it must be from {_SMALLEST_RECORD} to {_LARGEST_RECORD}"
+        )
+    if not _SHORTEST_SESSION <= cluster.session <= _LONGEST_SESSION:
+        raise ConfigurationError(
+            f"KAFKA_SESSION is {cluster.session:g}; it must be from {_SHORTEST_SESSION} to {_LONGEST_SESSION}"
         )
     by_login = cluster.security.startswith("sasl")
     if by_login != bool(cluster.username and cluster.password):

@@ -87,6 +87,7 @@ def test_kafka_from_the_environment_without_its_secrets_in_sight():
             "KAFKA_PASSWORD": "canary-password",
             "KAFKA_KEY_PASSWORD": "canary-key",
             "KAFKA_RECORD_LIMIT": "8000000",
+            "KAFKA_SESSION": "20",
         }
     )
     assert settings.kafka is not None
@@ -95,6 +96,7 @@ def test_kafka_from_the_environment_without_its_secrets_in_sight():
         "storecue",
         8_000_000,
     )
+    assert (settings.kafka.session, settings.kafka.heartbeat) == (20, 6)
     told = settings.kafka.client()
     assert told["security.protocol"] == "SASL_SSL" and told["sasl.mechanism"] == "SCRAM-SHA-512"
     assert told["sasl.password"] == "canary-password"
@@ -109,6 +111,7 @@ def test_kafka_from_the_environment_without_its_secrets_in_sight():
         ({"KAFKA_SECURITY": "tls"}, "KAFKA_SECURITY is 'tls'; use one of plaintext, ssl, sasl_plaintext, sasl_ssl"),
         ({"KAFKA_MECHANISM": "GSSAPI"}, "KAFKA_MECHANISM is 'GSSAPI'"),
         ({"KAFKA_TOPIC": "a b"}, "KAFKA_TOPIC is 'a b'"),
+        ({"KAFKA_SESSION": "1"}, "KAFKA_SESSION is 1; it must be from 2 to 300"),
         ({"KAFKA_RECORD_LIMIT": "12"}, "KAFKA_RECORD_LIMIT is 12; it must be from"),
         ({"KAFKA_SECURITY": "sasl_ssl", "KAFKA_USERNAME": "u"}, "give KAFKA_USERNAME and KAFKA_PASSWORD"),
         ({"KAFKA_USERNAME": "u", "KAFKA_PASSWORD": "p"}, "for a login it must be sasl_ssl"),

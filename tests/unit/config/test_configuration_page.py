@@ -61,5 +61,5 @@ def test_every_variable_is_in_the_table_with_its_default():
     for name in ("port", "log_level", "log_format", "partitions", "max_body", "retention_days"):
         assert f"`{getattr(defaults, name)}`" in table, name
     cluster = Cluster("")
-    for name in ("topic", "group", "security", "mechanism", "record_limit"):
+    for name in ("topic", "group", "security", "mechanism", "session", "record_limit"):
         assert f"| `{getattr(cluster, name)}` |" in table, name
