@@ -154,15 +154,16 @@ def _end_with(parent: int, end: Callable[[], None]) -> None:
     threading.Thread(target=watch, name="parent-watch", daemon=True).start()
 
 
-def worker(settings: "Settings") -> None:
-    """Work until SIGTERM or SIGINT; the batch under way is finished first."""
+def worker(settings: "Settings", *, line: bool = True, send: bool = True) -> None:
+    """Work until SIGTERM or SIGINT; the batch under way is finished first. `line` is what follows the log, `send` what
+    speaks to vendors and sources."""
     from connector import clock, memory
     from connector.services import Services
     from connector.storage.server_clock import ServerClock
     from connector.worker import Worker
 
     services = Services(settings)
-    worker = Worker(services, ServerClock(services.database, clock.now))
+    worker = Worker(services, ServerClock(services.database, clock.now), line=line, send=send)
     memory.settle()
 
     def stop(_signal: int, _frame: FrameType | None) -> None:

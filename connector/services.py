@@ -82,7 +82,7 @@ class Services:
                     f"the database {self.database.place} cannot be opened: {error.orig}; `storecue doctor` says what "
                     "to do"
                 ) from error
-            self.turns = turns_of(self.database, settings.data_dir)
+            self.turns = turns_of(self.database, settings.data_dir, settings.lease_seconds)
             held.callback(self.turns.close)
             self.vault: Vault = configuration_store.open_vault(self.database, settings)
             self._held = held.pop_all()

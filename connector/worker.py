@@ -46,13 +46,26 @@ _STOP_WITHIN = 5.0  # seconds for calls under way at the vendors: whoever stops 
 
 
 class Worker:
-    """One worker process. `run` returns after `stop`; everything it had not committed is found again by the next."""
+    """One worker process. `run` returns after `stop`; everything it had not committed is found again by the next.
 
-    def __init__(self, services: Services, now: Callable[[], Millis] = clock.now, *, push: bool = True) -> None:
+    `line`: follow the log and do what waits; `send`: speak to vendors, sources and brokers. `push` False: whoever tests
+    runs the senders, by `push_once`.
+    """
+
+    def __init__(
+        self,
+        services: Services,
+        now: Callable[[], Millis] = clock.now,
+        *,
+        push: bool = True,
+        line: bool = True,
+        send: bool = True,
+    ) -> None:
         self.services = services
         self.now = now
         self.stopping = threading.Event()
         self._push = push
+        self._follows, self._sends = line, send
         self._version = -1
         self._looked_at = float("-inf")
         self._pushers: dict[str, tuple[Pusher, threading.Event, threading.Thread | None]] = {}
@@ -67,18 +80,19 @@ class Worker:
         self.privacy = PrivacyWork(services.database, services.inbox, services.log)
         self.past = Past(services, now)
         self.errands = Errands(services, now)
-        self.streaming = Streaming(services, now, threads=push)
+        self.streaming = Streaming(services, now, threads=push and send)
         self.pipeline: Pipeline
 
     # --- the loop ----------------------------------------------------------------------------------------------------
 
     def run(self) -> None:
         """Work until `stop`. A fault outside a record is logged and tried again after a second."""
-        self.services.turns.announce("worker")
+        self.services.turns.announce("worker" if self._follows else "push")
         self.notes.hangs_after = notes.HANGS_AFTER
         self.refresh()
-        self.past.start()
-        self.errands.start()
+        if self._sends:
+            self.past.start()
+            self.errands.start()
         log.info("worker.started")
         busy = False
         while not self.stopping.is_set():
@@ -104,6 +118,9 @@ class Worker:
     def step(self, wait: float = 0.0) -> int:
         """One round: a batch of the log, the people that are due, a piece of background work; how much was done."""
         self.refresh()
+        if not self._follows:
+            self.stopping.wait(wait)
+            return 0
         done = self._watched(lambda: self._follow_log(wait))
         done += self._watched(lambda: self.parking.step(self.now()))
         done += self._mind_clock()
@@ -236,7 +253,7 @@ class Worker:
     def _start_pushers(self) -> None:
         self._stop_pushers()
         configuration = self.pipeline.configuration
-        for config in configuration.destinations.values():
+        for config in configuration.destinations.values() if self._sends else ():
             turn = self.services.turns.of("push", config.name)
             eraser = Eraser(turn.database, config.name)
             nightly = Nightly(turn.database, config, configuration, self.services.log.append)

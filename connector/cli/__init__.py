@@ -34,6 +34,7 @@ for command in (
     running.up,
     running.web,
     running.worker,
+    running.push,
     running.demo,
     configuration.plan,
     configuration.apply,

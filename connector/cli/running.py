@@ -57,12 +57,22 @@ def web(data_dir: Path | None, host: str | None, port: int | None) -> None:
 
 
 @click.command()
+@click.option("--without-senders", is_flag=True, help="Leave vendors, sources and streams to `storecue push`.")
 @data_option
-def worker(data_dir: Path | None) -> None:
+def worker(without_senders: bool, data_dir: Path | None) -> None:
     """Run a worker alone."""
     from connector import serve
 
-    serve.worker(settings_of(data_dir=data_dir))
+    serve.worker(settings_of(data_dir=data_dir), send=not without_senders)
+
+
+@click.command()
+@data_option
+def push(data_dir: Path | None) -> None:
+    """Run a process that only speaks to vendors, sources and streams, beside workers without senders."""
+    from connector import serve
+
+    serve.worker(settings_of(data_dir=data_dir), line=False)
 
 
 @click.command()

@@ -23,6 +23,7 @@ _RANGES = {
     "partitions": ("STORECUE_PARTITIONS", 1, 1024),
     "max_body": ("STORECUE_MAX_BODY", 1024, 100 * 1024 * 1024),
     "retention_days": ("STORECUE_RETENTION_DAYS", 1, 3650),
+    "lease_seconds": ("STORECUE_LEASE_SECONDS", 3, 300),
     "event_retention_days": ("STORECUE_EVENT_RETENTION_DAYS", 0, 36_500),
 }
 _TOPIC = re.compile(r"[A-Za-z0-9._-]{1,249}")
@@ -40,7 +41,8 @@ class Settings:
 
     `secret_keys` are Fernet keys, newest first, empty when they are to be read from `secret_key_file`.
     `max_body` in bytes; `retention_days` is how long raw deliveries are kept, `event_retention_days` how long events
-    that no rule reads, 0: for ever. `kafka`: where the log is, or None.
+    that no rule reads, 0: for ever. `lease_seconds`: how long a process may be silent until others do what it does.
+    `kafka`: where the log is, or None.
     """
 
     data_dir: Path
@@ -58,6 +60,7 @@ class Settings:
     max_body: int
     retention_days: int
     event_retention_days: int = 0
+    lease_seconds: int = 10
     kafka: Cluster | None = None
 
     def __post_init__(self) -> None:
@@ -108,6 +111,7 @@ class Settings:
                 "max_body": env.int("STORECUE_MAX_BODY", 5 * 1024 * 1024),
                 "retention_days": env.int("STORECUE_RETENTION_DAYS", 7),
                 "event_retention_days": env.int("STORECUE_EVENT_RETENTION_DAYS", 0),
+                "lease_seconds": env.int("STORECUE_LEASE_SECONDS", 10),
                 "kafka": kafka,
             }
         except EnvError as error:

@@ -4,13 +4,13 @@ import fcntl
 import math
 import os
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from io import BufferedWriter
 from pathlib import Path
 from typing import Protocol
 
 from connector.storage.database import Database
-from connector.storage.leases import Held, Leases, Process
+from connector.storage.leases import TTL, Held, Leases, Process
 
 WORKS = ("push", "fetch", "stream")
 _LOCK = ".lock"
@@ -174,12 +174,7 @@ def _is_locked(path: Path) -> bool:
     return False
 
 
-def turns_of(database: Database, folder: Path) -> Turns:
-    """The turns of this process: files where processes share a machine, leases where they share a server."""
-    return _TURNS[database.dialect](database, folder)
-
-
-_TURNS: dict[str, Callable[[Database, Path], Turns]] = {
-    "sqlite": FileTurns,
-    "postgresql": lambda database, _: Leases(database),
-}
+def turns_of(database: Database, folder: Path, seconds: float = TTL) -> Turns:
+    """The turns of this process: files where processes share a machine, leases of so many seconds where they share a
+    server."""
+    return FileTurns(database, folder) if database.dialect == "sqlite" else Leases(database, seconds)

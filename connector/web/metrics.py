@@ -203,8 +203,9 @@ class _Shared:
             (),
             [((), parked["customers"])],
         )
-        kinds = Counter(one.kind for one in self._services.turns.processes())
-        yield _gauge("storecue_processes", "Workers that live.", ("kind",), [(("worker",), kinds["worker"])])
+        alive = Counter(one.kind for one in self._services.turns.processes())
+        kinds = [((kind,), alive[kind]) for kind in ("worker", "push")]
+        yield _gauge("storecue_processes", "Processes that live and work.", ("kind",), kinds)
         since = {(one.work, one.name): one.since for one in self._services.turns.held()}
         single = [("push", name) for name in names.destinations] + [("stream", name) for name in names.streams]
         yield _gauge(
