@@ -119,5 +119,5 @@ class Poller:
         return len(news)
 
     def _note(self, **values: Any) -> None:
-        with self._database.tx() as tx:
+        with self._database.tx(beside=True) as tx:
             store.set_poll(tx, self._name, **values)

@@ -22,6 +22,7 @@ from adapters.outcomes import Keyed, is_halt, is_out, is_silence, outcome_of
 from connector.clock import MINUTE, SECOND, Millis
 from connector.domain import Configuration, DestinationConfig
 from connector.errors import ConfigurationError, Fenced
+from connector.profiles import holds
 from connector.storage import counters
 from connector.storage.turns import Turn
 from connector.sync import guard, login, pace, store
@@ -157,7 +158,7 @@ class Pusher:
             self._room = 1
         self._again_at = now + wait
         log.warning("push.postponed", destination=self.name, reason=error.reason, hint=error.message, wait_ms=wait)
-        with self.database.tx() as tx:
+        with self.database.tx(beside=True) as tx:
             store.set_account(tx, self.name, now, retry_at=now + wait, message=error.message)
 
     def _answered(self, batch: int, waited: bool, now: Millis) -> None:
@@ -166,7 +167,7 @@ class Pusher:
         if self._room is not None:
             self._room = self._room * _GROWTH if self._room * _GROWTH < batch else None
         if waited:
-            with self.database.tx() as tx:
+            with self.database.tx(beside=True) as tx:
                 store.set_account(tx, self.name, now, retry_at=0, message="")
 
     def close(self) -> None:
@@ -202,7 +203,7 @@ class Pusher:
         for row in cues:
             log.info("push.planned", destination=self.name, profile=row["profile_id"], cue=row["name"])
         outcome = Outcome("", "skipped", reason="dry_run")
-        with self.database.tx() as tx:
+        with self.database.tx(beside=True) as tx:
             store.give_up(tx, self.name, [{"person": one.profile_id, "sent": one.desired} for one in due])
             store.settle_cues(tx, [{"id_": row["id"], "state_": "skipped"} for row in cues])
             store.log_pushes(tx, [self._push_row(kind, person, outcome, data, now) for kind, person, data in told])
@@ -213,7 +214,7 @@ class Pusher:
         """Write outcomes down. Until that has succeeded nothing else is sent: on a full disk the same flow would start
         again with every try."""
         self._owed = write
-        with self.database.tx() as tx:
+        with self.database.tx(beside=True) as tx:
             write(tx)
         self._owed = None
 
@@ -237,7 +238,7 @@ class Pusher:
                 specs = [FieldSpec(f.name, f.type, f.label) for f in self._configuration.fields_of(self.name)]
                 for line in self._adapter.provision(specs, sorted(self._segments())):
                     log.info("push.provisioned", destination=self.name, created=line)
-                with self.database.tx() as tx:
+                with self.database.tx(beside=True) as tx:
                     store.set_account(tx, self.name, now, state="active", message="", provisioned=fingerprint)
             self._provisioned = True
         return self._adapter
@@ -253,7 +254,7 @@ class Pusher:
         except ConfigurationError:  # they cannot be read
             return False
         self._disconnect()
-        with self.database.tx() as tx:
+        with self.database.tx(beside=True) as tx:
             store.set_account(tx, self.name, now, state="active", message="", refused_key="")
         return True
 
@@ -264,7 +265,7 @@ class Pusher:
         if account is None or not login.is_of(account["known_key"], self._key):
             found = login.ask(adapter)
             login.check(self.name, account, found)
-            with self.database.tx() as tx:
+            with self.database.tx(beside=True) as tx:
                 store.keep_login(tx, self.name, now, found.id, found.name, login.mark(self._key))
         self._logged_in = True
 
@@ -275,7 +276,7 @@ class Pusher:
     def _pause(self, state: str, error: DeliveryError | ConfigurationError, now: Millis, **values: str) -> None:
         log.error("push.paused", destination=self.name, state=state, message=error.message)
         self._disconnect()  # who goes on takes the credentials as they are then
-        with self.database.tx() as tx:
+        with self.database.tx(beside=True) as tx:
             store.set_account(tx, self.name, now, state=state, message=error.message, **values)
 
     # --- contacts ----------------------------------------------------------------------------------------------------
@@ -364,6 +365,7 @@ class Pusher:
                 letters.append(self._letter("push", person, outcome, pending.desired.encode(), now))
 
         def write(tx: Connection) -> None:
+            holds.contacts(tx, (pending.profile_id for pending, _ in planned.values()))
             store.record_pushed(tx, self.name, pushed)
             store.record_retry(tx, self.name, retries)
             store.give_up(tx, self.name, given_up)
@@ -395,7 +397,7 @@ class Pusher:
             try:
                 list_id = adapter.ensure_list(configured.name if configured else segment, known.get(segment))
                 if known.get(segment) != list_id:
-                    with self.database.tx() as tx:
+                    with self.database.tx(beside=True) as tx:
                         store.keep_list_id(tx, self.name, segment, list_id)
                 listed = adapter.update_list(list_id, memberships)
             except Transient as error:  # the contacts themselves are done, and those of no list keep that

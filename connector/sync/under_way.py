@@ -18,11 +18,11 @@ class UnderWay(MutableMapping[str, str]):
         return self._notes()[name]
 
     def __setitem__(self, name: str, note: str) -> None:
-        with self._database.tx() as tx:
+        with self._database.tx(beside=True) as tx:
             store.note_job(tx, self._destination, name, note)
 
     def __delitem__(self, name: str) -> None:
-        with self._database.tx() as tx:
+        with self._database.tx(beside=True) as tx:
             if not store.strike_job(tx, self._destination, name):
                 raise KeyError(name)
 
