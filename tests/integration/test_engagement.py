@@ -22,6 +22,7 @@ from connector.clock import DAY, HOUR, MINUTE, SECOND
 from connector.domain import RawRequest
 from connector.progress import lines
 from connector.reporting.destinations import standings
+from connector.reporting.status import status
 from connector.sources import engagement
 from connector.sync.poll import Poller
 from connector.web import current
@@ -583,17 +584,9 @@ def test_how_far_asking_has_come_is_shown(synced: Synced) -> None:
     with synced.shop.services.database.read() as connection:
         [standing] = standings(connection, ["mailchimp", "none"], NOON)[:1]
     assert standing["engagement"]["until"] == NOON and "503" in standing["engagement"]["error"]
-    told = lines(
-        {
-            "lag": 0,
-            "destinations": [standing],
-            "streams": [],
-            "sources": [],
-            "erasures": [],
-            "dead_letters": [],
-            "refills": [],
-        }
-    )
+    services = synced.shop.services
+    with services.database.read() as connection:
+        told = lines(status(connection, services.log, services.turns, ["mailchimp"], {}, NOON))
     assert "opens and clicks are here up to 2026-11-18T11:06:40.000Z (503" in told
 
 
