@@ -64,23 +64,37 @@ def db_restore(folder: Path, force: bool, state_only: bool, quiet: bool, data_di
     from connector.storage.manifest import manifest_of
 
     settings = settings_of(data_dir=data_dir)
-    if settings.kafka is not None and (state_only or quiet):
-        raise ConfigurationError(
-            "the log is a topic of Kafka, which stays as it is: leave --state-only and --quiet away"
-        )
+    if settings.kafka is not None and state_only:
+        raise ConfigurationError("the log is a topic of Kafka, which stays as it is: leave --state-only away")
     with bars() as moved:
         made = manifest_of(folder, moved)
     settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     held = alone(settings.data_dir)
     try:
         (_restore_server if _on_server(settings) else _restore_files)(
-            settings, folder, made, force=force, state_only=state_only, quiet=quiet
+            settings, folder, made, force=force, state_only=state_only, quiet=quiet and settings.kafka is None
         )
+        if quiet and settings.kafka is not None:
+            _hush_topic(settings)
     finally:
         held.give_back()
     if not settings.secret_keys and not settings.secret_key_file.exists():
         click.echo(f"Put the secret key back before you start: {settings.secret_key_file}, or STORECUE_SECRET_KEY.")
     click.echo("Next: `storecue db check`, start, then `storecue verify` each destination.")
+
+
+def _hush_topic(settings: "Settings") -> None:
+    from connector.inbox.hushing import hush_log
+    from connector.services import log_of
+    from connector.storage.database import Database
+
+    state = Database(settings.database_url)
+    log = log_of(settings, state, state)
+    try:
+        click.echo(f"{hush_log(state, log):,} deliveries will start no flow.")
+    finally:
+        log.close()
+        state.close()
 
 
 def _restore_files(

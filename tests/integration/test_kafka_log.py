@@ -11,11 +11,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 from sqlalchemy import Connection, func, select
 
+from connector.cli import main
 from connector.clock import DAY, HOUR, MINUTE
 from connector.doctor import checks
 from connector.errors import ConfigurationError, ConnectorError, NotDurable
+from connector.inbox.deliveries import REPLAY
+from connector.inbox.hushing import hush_log
 from connector.inbox.kafka.cluster import Cluster
 from connector.inbox.kafka.log import KafkaLog
 from connector.inbox.runner import positions, run_once
@@ -92,6 +96,8 @@ def taken(place: KafkaPlace) -> Taken:
 class OnKafka(Shop):
     """The shop of all tests, on a log in Kafka."""
 
+    environ: dict[str, str]
+
     def work(self) -> int:
         total = 0
         while (done := self.worker.step(wait=0.02)) or self.services.log.standing().lag:
@@ -110,6 +116,7 @@ def shop(tmp_path: Path, kafka: MockKafka) -> Iterator[OnKafka]:
     kafka.topic(topic, 4)
     told = {"BOOTSTRAP": kafka.bootstrap, "TOPIC": topic, "GROUP": topic, "RECORD_LIMIT": "200000"}
     shop = OnKafka(tmp_path, more={f"KAFKA_{name}": value for name, value in told.items()})
+    shop.environ = {f"KAFKA_{name}": value for name, value in told.items()}
     yield shop
     shop.close()
 
@@ -237,9 +244,30 @@ def test_a_restored_state_works_off_again_what_came_since(shop: OnKafka, tmp_pat
     assert list(faults(source)) == []
     shop.open()
     assert shop.rows("SELECT count(*) FROM event") == [(1,)]
+    assert hush_log(shop.services.database, shop.services.log) == 1
+    shop.deliver("orders/create", order(1003))
     shop.work()
-    assert shop.rows("SELECT count(*) FROM event") == [(2,)]
-    assert shop.rows("SELECT count(*) FROM delivery") == [(2,)]
+    headers = dict(shop.rows("SELECT delivery_id, headers FROM delivery"))
+    assert [REPLAY in headers[id_] for id_ in ("w1", "w2", "w3")] == [False, True, False]
+    assert shop.rows("SELECT count(*) FROM event") == [(3,)]
+
+
+@pytest.mark.skipif(ON_POSTGRES, reason="of SQLite's files")
+def test_the_command_hushes_what_is_in_the_topic(shop: OnKafka, tmp_path: Path, monkeypatch: Any) -> None:
+    for name, value in shop.environ.items():
+        monkeypatch.setenv(name, value)
+    data = str(shop.services.settings.data_dir)
+    shop.deliver("orders/create", order(1001))
+    shop.work()
+    assert CliRunner().invoke(main, ["db", "backup", str(tmp_path / "backup"), "--data", data]).exit_code == 0
+    for number in range(2, 5):
+        shop.deliver("orders/create", order(1000 + number))
+    shop.close()
+    told = CliRunner().invoke(main, ["db", "restore", str(tmp_path / "backup"), "--data", data, "--force", "--quiet"])
+    assert told.exit_code == 0 and "3 deliveries will start no flow." in told.output
+    shop.open()
+    shop.work()
+    assert shop.rows(f"SELECT count(*) FROM delivery WHERE headers LIKE '%{REPLAY}%'") == [(3,)]
 
 
 # --- the cluster's faults ---------------------------------------------------------------------------------------------

@@ -8,6 +8,7 @@ from sqlalchemy import Connection, func, insert, select
 
 from connector.clock import Millis
 from connector.errors import NotDurable
+from connector.inbox.hushing import hushed, quiet
 from connector.inbox.kafka import claims
 from connector.inbox.kafka.cluster import Cluster
 from connector.inbox.kafka.reading import Reading
@@ -51,6 +52,7 @@ class KafkaLog:
         self._writing = Writing(cluster, self._claim)
         self._reading: Reading | None = None
         self._known: int | None = None
+        self._hushed: dict[int, int] = {}
         self._batch: dict[int, Kept] = {}  # by position, of the batch under way
 
     def create(self) -> None:
@@ -89,7 +91,7 @@ class KafkaLog:
 
     def fill(self, wait: float) -> bool:
         if self._reading is None:
-            self._reading = Reading(self._cluster, self._offsets)
+            self._reading = Reading(self._cluster, self._beginnings)
         return self._reading.fill(wait)
 
     def batch(self, limit: int) -> tuple[int, list[Rec]] | None:
@@ -111,7 +113,10 @@ class KafkaLog:
                 log.error("log.body_lost", part=part, pos=one.offset, claim=one.claim)
                 body = b""
             self._batch[one.offset] = one._replace(packed=packed)
-            records.append(one.record(body))
+            record = one.record(body)
+            if one.offset < self._hushed.get(part, 0):
+                record = record._replace(headers=quiet(record.headers))
+            records.append(record)
         return (part, records) if records else None
 
     def rewind(self, part: int, pos: int) -> None:
@@ -142,6 +147,11 @@ class KafkaLog:
             return {}
         with self._state.read() as connection:
             return claims.bodies(connection, ids)
+
+    def _beginnings(self) -> dict[int, int]:
+        """Where to read on in each partition; what a restore has hushed is looked up on the way."""
+        self._hushed = hushed(self._state)
+        return self._offsets()
 
     def _offsets(self) -> dict[int, int]:
         first = self._first()
