@@ -85,6 +85,8 @@ class Connection:
         """Status, headers (names in lower case) and body; raises Unreached, Unanswered or TooMuch."""
         with self._sent(method, url, headers, body) as response:
             content = self._read(response)
+            if not content and _is_cut(response):
+                raise Unanswered("the answer was cut off")
             return response.status_code, _named(response), content
 
     @contextmanager
@@ -130,6 +132,17 @@ class Connection:
 
     def close(self) -> None:
         self._session.close()
+
+
+def _is_cut(response: requests.Response) -> bool:
+    """Whether an answer without a body ended in the middle of its head, with the connection. The standard library takes
+    that for all of it: a read of what exists would have found nothing, and everything would be made once more."""
+    headers = response.headers
+    if response.status_code in (204, 304) or headers.get("content-length", "").isdigit():
+        return False
+    if headers.get("transfer-encoding", "") == "chunked":  # whose end shows
+        return False
+    return bool(getattr(response.raw._original_response, "will_close", False))
 
 
 def _named(response: requests.Response) -> dict[str, str]:

@@ -234,8 +234,13 @@ def test_an_answer_that_never_ends_is_a_timeout(pieces: list[bytes], clock: Any)
     assert (caught.value.reason, caught.value.retry_after, len(asked)) == ("no_answer", 5.0, 1)
 
 
-def test_half_an_answer_is_no_answer(clock: Any) -> None:
-    url, released, asked = raw_vendor(HEAD, b"{}")
+@pytest.mark.parametrize(
+    "pieces",
+    [[HEAD, b"{}"], [b"HTTP/1.1 200 OK\r\nContent-Lengt"], [b"HTTP/1.1 200 OK"], [HEAD[: HEAD.index(b": ") + 1]]],
+    ids=["body", "head", "first line", "value"],
+)
+def test_half_an_answer_is_no_answer(clock: Any, pieces: list[bytes]) -> None:
+    url, released, asked = raw_vendor(*pieces)
     http = opened(clock, url)
     with pytest.raises(Rejected) as unknown:
         http.call("POST", "/a", body={}, repeatable=False)
