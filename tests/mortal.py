@@ -19,6 +19,8 @@ def dies_with_us(number: signal.Signals = signal.SIGTERM) -> Callable[[], None] 
         return None
 
     def in_the_child() -> None:
+        # What a shell starts in the background ignores Ctrl-C, and so do its children: a test would wait for nothing.
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
         system.prctl(_PR_SET_PDEATHSIG, int(number))
         if os.getppid() != us:
             os.kill(os.getpid(), signal.SIGKILL)  # too late to be told
