@@ -5,7 +5,8 @@ WORKDIR /src
 COPY pyproject.toml README.md LICENSE ./
 COPY adapters ./adapters
 COPY connector ./connector
-RUN python -m pip wheel --no-cache-dir --wheel-dir /wheels .
+# With the clients of both brokers: one image for every shape.
+RUN python -m pip wheel --no-cache-dir --wheel-dir /wheels ".[kafka,kinesis]"
 
 FROM python:3.11-slim-bookworm
 # The data directory belongs to StoreCue before it becomes a volume: a new named volume takes that over.
@@ -14,7 +15,7 @@ RUN useradd --system --uid 10001 --user-group --no-create-home --shell /usr/sbin
 # The version is the one that the first stage made: there is no other to be found.
 # hadolint ignore=DL3013
 RUN --mount=type=bind,from=build,source=/wheels,target=/wheels \
-    python -m pip install --no-cache-dir --no-index --find-links=/wheels storecue
+    python -m pip install --no-cache-dir --no-index --find-links=/wheels "storecue[kafka,kinesis]"
 ENV PYTHONUNBUFFERED=1 \
     STORECUE_DATA=/data \
     STORECUE_HOST=0.0.0.0 \

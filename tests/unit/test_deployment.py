@@ -1,4 +1,4 @@
-"""The files of a deployment, checked without a container engine; and their own commands, run bare."""
+"""The files of a deployment, checked without a container engine; tests/e2e/test_compose.py runs their commands."""
 
 import fnmatch
 import json
@@ -6,16 +6,12 @@ import os
 import re
 import shlex
 import shutil
-import signal
-import socket
 import subprocess
 import sys
-import time
 import tomllib
 from pathlib import Path
 from typing import Any
 
-import jsonschema
 import kubernetes_validate
 import pytest
 import yaml
@@ -23,7 +19,6 @@ import yaml
 from connector.config.schema import configuration_from
 from connector.config.settings import Settings
 from connector.config.yaml_file import parse
-from tests.mortal import dies_with_us
 
 ROOT = Path(__file__).parents[2]
 DEPLOY = ROOT / "deploy"
@@ -98,133 +93,6 @@ def test_every_file_of_the_packages_is_in_their_wheel() -> None:
         assert found, f"{name} would not be installed: [tool.setuptools.package-data]"
 
 
-def test_the_image_s_own_commands_run_bare(tmp_path: Path) -> None:
-    """From the files that are copied, with the environment, the command, the health check and the signal it names."""
-    for line in of("COPY"):
-        for source in line.split()[:-1]:
-            copy = shutil.copytree if (ROOT / source).is_dir() else shutil.copyfile
-            copy(ROOT / source, tmp_path / source)  # type: ignore[operator]
-    (tmp_path / "storecue.yaml").write_text(CONFIG)
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        port = found.getsockname()[1]
-    environ = {name: value for name, value in IN_PATH.items() if not name.startswith("STORECUE_")}
-    environ |= dict(pair.split("=", 1) for pair in shlex.split(of("ENV")[0]))
-    environ |= {"STORECUE_DATA": str(tmp_path / "data"), "STORECUE_PORT": str(port), "SHOPIFY_SECRET": "hush"}
-    environ |= {"STORECUE_HOST": "127.0.0.1", "PYTHONPATH": str(tmp_path), "PYTHONDONTWRITEBYTECODE": "1"}
-    assert of("ENTRYPOINT") == ['["storecue"]']
-    command = [part.replace("/etc/storecue", str(tmp_path)) for part in json.loads(of("CMD")[-1])]
-    check = json.loads(of("HEALTHCHECK")[0].partition("CMD ")[2])
-    assert check[0] == "python"
-
-    def healthy() -> bool:
-        return subprocess.run([sys.executable, *check[1:]], env=environ, capture_output=True).returncode == 0
-
-    assert not healthy()  # nothing answers yet
-    process = subprocess.Popen(
-        [sys.executable, "-m", "connector", *command],
-        cwd=tmp_path,
-        env=environ,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        start_new_session=True,
-        preexec_fn=dies_with_us(),
-    )
-    try:
-        deadline = time.monotonic() + 40
-        while not healthy():
-            assert process.poll() is None and time.monotonic() < deadline
-        began = time.monotonic()
-        process.send_signal(signal.Signals[of("STOPSIGNAL")[0]])
-        output, _ = process.communicate(timeout=30)
-        assert process.returncode == 0, output
-        assert time.monotonic() - began < 10
-        assert not healthy()
-    finally:
-        if process.poll() is None:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait(5)
-
-
-# --- compose ---------------------------------------------------------------------------------------------------------
-
-TEXTS = {"type": "array", "items": {"type": "string"}, "minItems": 1}
-SPAN = {"type": "string", "pattern": r"^\d+(s|m)$"}
-
-
-def closed(required: str, **properties: Any) -> dict[str, Any]:
-    return {
-        "type": "object",
-        "properties": properties,
-        "required": required.split(),
-        "additionalProperties": False,
-    }
-
-
-# The keys of the Compose specification that are used here: any other is a mistake in writing.
-COMPOSE = closed(
-    "name services volumes",
-    name={"type": "string"},
-    services=closed(
-        "storecue",
-        storecue=closed(
-            "build image restart env_file ports volumes read_only tmpfs cap_drop security_opt stop_grace_period deploy "
-            "healthcheck logging",
-            build={"const": "."},
-            image={"type": "string", "pattern": r"^storecue:\d+\.\d+\.\d+$"},
-            restart={"enum": ["always", "unless-stopped", "on-failure"]},
-            init={"const": True},
-            env_file={"type": "string"},
-            ports={"type": "array", "items": {"type": "string", "pattern": r"^127\.0\.0\.1:\d+:8080$"}},
-            volumes=TEXTS,
-            read_only={"const": True},
-            tmpfs=TEXTS,
-            cap_drop={"const": ["ALL"]},
-            security_opt=TEXTS,
-            stop_grace_period=SPAN,
-            deploy=closed(
-                "resources",
-                resources=closed(
-                    "limits",
-                    limits=closed(
-                        "cpus memory pids",
-                        cpus={"type": "string"},
-                        memory={"type": "string", "pattern": r"^\d+[mg]$"},
-                        pids={"type": "integer"},
-                    ),
-                ),
-            ),
-            healthcheck=closed(
-                "test interval timeout retries",
-                test=TEXTS,
-                interval=SPAN,
-                timeout=SPAN,
-                start_period=SPAN,
-                retries={"type": "integer"},
-            ),
-            logging=closed("driver options", driver={"type": "string"}, options={"type": "object"}),
-        ),
-    ),
-    volumes={"type": "object", "additionalProperties": {"type": "object", "maxProperties": 0}},
-)
-
-
-def test_the_compose_file_is_what_compose_knows() -> None:
-    compose = yaml.safe_load(read("compose.yaml"))
-    jsonschema.Draft202012Validator(COMPOSE).validate(compose)
-    service = compose["services"]["storecue"]
-    version = tomllib.loads(read("pyproject.toml"))["project"]["version"]
-    assert service["image"] == f"storecue:{version}"
-    named = {volume.split(":")[0] for volume in service["volumes"] if not volume.startswith(".")}
-    assert named == set(compose["volumes"])
-    assert {volume.split(":")[1] for volume in service["volumes"]} == {"/data", json.loads(of("CMD")[-1])[2]}
-    assert int(service["stop_grace_period"].removesuffix("s")) > 10
-    assert service["healthcheck"]["test"][0] == "CMD"
-    assert "/healthz" in service["healthcheck"]["test"][-1]
-    compile(service["healthcheck"]["test"][-1], "healthcheck", "exec")
-    assert not SECRET.search(read("compose.yaml"))
-
-
 def test_the_example_of_the_environment_names_only_what_there_is() -> None:
     lines = [line for line in (DEPLOY / "storecue.env.example").read_text().splitlines() if line and line[0] != "#"]
     told = dict(line.split("=", 1) for line in lines)
@@ -237,32 +105,38 @@ def test_the_example_of_the_environment_names_only_what_there_is() -> None:
 # --- systemd, Procfile, Kubernetes -----------------------------------------------------------------------------------
 
 
-def unit() -> dict[str, list[str]]:
+UNITS = ("storecue.service", "storecue-web.service", "storecue-worker@.service")
+
+
+def unit(name: str) -> dict[str, list[str]]:
     """The service's settings, each with every value it is given."""
     found: dict[str, list[str]] = {}
-    for line in (DEPLOY / "storecue.service").read_text().splitlines():
+    for line in (DEPLOY / name).read_text().splitlines():
         if "=" in line and not line.startswith("#"):
             name, _, value = line.partition("=")
             found.setdefault(name, []).append(value)
     return found
 
 
-def test_systemd_understands_the_unit(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", UNITS)
+def test_systemd_understands_the_unit(name: str, tmp_path: Path) -> None:
     analyze = shutil.which("systemd-analyze")
     if analyze is None:
         pytest.skip("no systemd-analyze here; the tests below read the unit without it")
-    text = (DEPLOY / "storecue.service").read_text().replace("/opt/storecue/bin/storecue", "/bin/true")
-    (tmp_path / "storecue.service").write_text(text)
-    command = [analyze, "verify", "--recursive-errors=no", str(tmp_path / "storecue.service")]
+    file = tmp_path / name.replace("@.", "@1.")
+    text = (DEPLOY / name).read_text().replace("/opt/storecue/bin/storecue", "/bin/true")
+    file.write_text(text)
+    command = [analyze, "verify", "--recursive-errors=no", str(file)]
     result = subprocess.run(command, capture_output=True, text=True)
     assert (result.returncode, result.stderr) == (0, "")
-    (tmp_path / "storecue.service").write_text(text.replace("ProtectSystem=", "ProtectSytem="))
+    file.write_text(text.replace("ProtectSystem=", "ProtectSytem="))
     result = subprocess.run(command, capture_output=True, text=True)
     assert "ProtectSytem" in result.stderr  # it does look
 
 
-def test_the_unit_stops_in_order_and_can_do_little() -> None:
-    told = unit()
+@pytest.mark.parametrize("name", UNITS)
+def test_the_unit_stops_in_order_and_can_do_little(name: str) -> None:
+    told = unit(name)
     for name in ("NoNewPrivileges", "ProtectHome", "PrivateTmp", "PrivateDevices", "RestrictSUIDSGID"):
         assert told[name] == ["yes"]
     assert told["ProtectSystem"] == ["strict"]
@@ -274,57 +148,127 @@ def test_the_unit_stops_in_order_and_can_do_little() -> None:
     assert f"STORECUE_DATA=/var/lib/{told['StateDirectory'][0]}" in told["Environment"][0]
 
 
-@pytest.mark.parametrize("command", ["ExecStart", "ExecReload", "web", "worker"])
-def test_every_command_is_one_that_storecue_has(command: str) -> None:
-    process = dict(line.split(": ", 1) for line in read("Procfile").splitlines())
-    words = shlex.split(process[command] if command in process else unit()[command][0])
-    assert Path(words[0]).name == "storecue"
-    options = [word for word in words[2:] if word.startswith("--")]
-    run = [sys.executable, "-m", "connector", words[1], "--help"]
-    result = subprocess.run(run, cwd=ROOT, capture_output=True, text=True)
-    assert result.returncode == 0
-    assert all(option in result.stdout for option in options)
+SHAPES = ("storecue.yaml", "postgres.yaml")
 
 
-def manifests() -> dict[str, dict[str, Any]]:
-    found = yaml.safe_load_all((DEPLOY / "kubernetes" / "storecue.yaml").read_text())
-    return {manifest["kind"]: manifest for manifest in found}
+def manifests(file: str) -> list[dict[str, Any]]:
+    return list(yaml.safe_load_all((DEPLOY / "kubernetes" / file).read_text()))
 
 
-def test_kubernetes_knows_every_key() -> None:
-    assert set(manifests()) == {"ConfigMap", "Service", "StatefulSet"}
-    for manifest in manifests().values():
+def of_kind(file: str, kind: str) -> list[dict[str, Any]]:
+    return [manifest for manifest in manifests(file) if manifest["kind"] == kind]
+
+
+PODS = {
+    f"{file} {manifest['metadata']['name']}": manifest["spec"]["template"]["spec"]
+    for file in SHAPES
+    for manifest in manifests(file)
+    if "template" in manifest.get("spec", {})
+}
+
+
+@pytest.mark.parametrize("file", SHAPES)
+def test_kubernetes_knows_every_key(file: str) -> None:
+    for manifest in manifests(file):
         kubernetes_validate.validate(manifest, "1.33", strict=True)
-    wrong = manifests()["StatefulSet"]
+    [wrong] = [
+        one
+        for one in manifests(file)
+        if one["metadata"]["name"] in ("storecue", "storecue-web") and "template" in one.get("spec", {})
+    ]
     wrong["spec"]["template"]["spec"]["containers"][0]["livenessProb"] = {}
     with pytest.raises(kubernetes_validate.ValidationError):
         kubernetes_validate.validate(wrong, "1.33", strict=True)
 
 
-def test_the_pod_is_one_and_can_do_little() -> None:
-    spec = manifests()["StatefulSet"]["spec"]
+@pytest.mark.parametrize("name", PODS)
+def test_a_pod_can_do_little(name: str) -> None:
+    pod = PODS[name]
+    assert pod["automountServiceAccountToken"] is False
+    assert pod["securityContext"]["runAsNonRoot"] is True
+    assert f"{pod['securityContext']['runAsUser']}:{pod['securityContext']['runAsGroup']}" == of("USER")[0]
+    assert pod["terminationGracePeriodSeconds"] > 10
+    for container in [*pod["containers"], *pod.get("initContainers", [])]:
+        assert container["securityContext"] == {
+            "allowPrivilegeEscalation": False,
+            "readOnlyRootFilesystem": True,
+            "capabilities": {"drop": ["ALL"]},
+        }
+        assert container["envFrom"] == [{"secretRef": {"name": "storecue"}}]
+        assert container["resources"]["limits"]["memory"] and "cpu" not in container["resources"]["limits"]
+        assert {mount["name"] for mount in container["volumeMounts"]} >= {"data", "tmp"}
+        if "livenessProbe" in container:
+            assert container["livenessProbe"]["httpGet"]["path"] == "/healthz"
+            assert container["readinessProbe"]["httpGet"]["path"] == "/readyz"
+
+
+@pytest.mark.parametrize("file", SHAPES)
+def test_what_is_selected_is_there_and_no_secret_is_written_down(file: str) -> None:
+    labels = {
+        one["metadata"]["name"]: one["spec"]["template"]["metadata"]["labels"]
+        for one in manifests(file)
+        if "template" in one.get("spec", {})
+    }
+    for manifest in manifests(file):
+        assert manifest["kind"] != "Secret"
+        selector = manifest.get("spec", {}).get("selector", {})
+        wanted = selector.get("matchLabels", selector)
+        if wanted:
+            chosen = [name for name, has in labels.items() if wanted.items() <= has.items()]
+            assert len(chosen) == 1, manifest["kind"]
+    [config] = of_kind(file, "ConfigMap")
+    configuration_from(parse(config["data"]["storecue.yaml"]))
+
+
+def test_on_sqlite_there_is_one_pod_and_one_disk() -> None:
+    [spec] = [one["spec"] for one in of_kind("storecue.yaml", "StatefulSet")]
     assert spec["replicas"] == 1  # SQLite is one machine's
     [claim] = spec["volumeClaimTemplates"]
     assert claim["spec"]["accessModes"] == ["ReadWriteOncePod"]
-    pod = spec["template"]["spec"]
-    [container] = pod["containers"]
-    assert pod["securityContext"]["runAsNonRoot"] is True
-    assert f"{pod['securityContext']['runAsUser']}:{pod['securityContext']['runAsGroup']}" == of("USER")[0]
-    assert container["securityContext"] == {
-        "allowPrivilegeEscalation": False,
-        "readOnlyRootFilesystem": True,
-        "capabilities": {"drop": ["ALL"]},
-    }
-    assert container["livenessProbe"]["httpGet"]["path"] == "/healthz"
-    assert container["readinessProbe"]["httpGet"]["path"] == "/readyz"
+    [container] = spec["template"]["spec"]["containers"]
     assert container["args"] == json.loads(of("CMD")[-1])
-    assert container["envFrom"] == [{"secretRef": {"name": "storecue"}}]
-    assert "Secret" not in manifests()
-    mounted = {mount["name"] for mount in container["volumeMounts"]}
-    assert mounted == {claim["metadata"]["name"], *(volume["name"] for volume in pod["volumes"])}
-    labels = spec["template"]["metadata"]["labels"]
-    assert spec["selector"]["matchLabels"] == labels == manifests()["Service"]["spec"]["selector"]
-    configuration_from(parse(manifests()["ConfigMap"]["data"]["storecue.yaml"]))
+
+
+def test_on_postgresql_an_update_leaves_nobody_unanswered() -> None:
+    found = {one["metadata"]["name"]: one["spec"] for one in of_kind("postgres.yaml", "Deployment")}
+    web, worker = found["storecue-web"], found["storecue-worker"]
+    assert web["replicas"] >= 2 and worker["replicas"] >= 2
+    assert web["strategy"]["rollingUpdate"] == {"maxUnavailable": 0, "maxSurge": 1}
+    pod = web["template"]["spec"]
+    [container] = pod["containers"]
+    # It goes on answering until no more is sent to it, and then has its 10 s.
+    assert pod["terminationGracePeriodSeconds"] >= container["lifecycle"]["preStop"]["sleep"]["seconds"] + 10
+    [budget] = of_kind("postgres.yaml", "PodDisruptionBudget")
+    assert budget["spec"]["minAvailable"] < web["replicas"]
+    [setup] = pod["initContainers"]
+    assert setup["image"] == container["image"]
+    assert not any(
+        "persistentVolumeClaim" in volume for one in (web, worker) for volume in one["template"]["spec"]["volumes"]
+    )
+
+
+def commands() -> set[str]:
+    """Every command of StoreCue's that the units, the Procfile, the compose files and the manifests give."""
+    units = (unit(name).get(key, []) for name in UNITS for key in ("ExecStart", "ExecReload"))
+    found = {line.removeprefix("/opt/storecue/bin/") for lines in units for line in lines}
+    found |= {line.split(": ", 1)[1] for line in read("Procfile").splitlines()}
+    composed = (yaml.safe_load(read(name))["services"].values() for name in ("compose.yaml", "compose.postgres.yaml"))
+    lists = [
+        one["command"] for services in composed for one in services if "storecue:" in one["image"] and "command" in one
+    ]
+    lists += [one["args"] for pod in PODS.values() for one in [*pod["containers"], *pod.get("initContainers", [])]]
+    return found | {shlex.join(["storecue", *words]) for words in lists}
+
+
+@pytest.mark.parametrize("command", sorted(commands()))
+def test_every_command_is_one_that_storecue_has(command: str) -> None:
+    words = shlex.split(command)
+    assert words[0] == "storecue"
+    options = [word for word in words[2:] if word.startswith("--")]
+    run = [sys.executable, "-m", "connector", words[1], "--help"]
+    result = subprocess.run(run, cwd=ROOT, capture_output=True, text=True)
+    assert result.returncode == 0
+    assert all(option in result.stdout for option in options)
 
 
 # --- the proxy -------------------------------------------------------------------------------------------------------
@@ -344,10 +288,3 @@ def test_the_proxies_leave_a_body_alone_and_let_the_largest_through() -> None:
         assert not re.search(r"sub_filter|gunzip|encode|proxy_set_body|mirror", bare)
     lines = [line.strip() for line in re.sub(r"#.*", "", nginx).splitlines() if line.strip()]
     assert all(line.endswith((";", "{", "}")) for line in lines)
-
-
-def test_nothing_is_written_for_what_does_not_work_yet() -> None:
-    """No service for a database or a broker before StoreCue speaks to it."""
-    for path in (ROOT / "compose.yaml", *DEPLOY.rglob("*")):
-        if path.is_file():
-            assert not re.search(r"postgres|kafka|redis", path.read_text(), re.IGNORECASE), path
