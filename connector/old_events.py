@@ -47,6 +47,7 @@ class OldEvents:
         self._services = services
         self._next: Millis = 0
         self._profile = 0  # people up to this one are done
+        self._gone = 0
 
     def step(self, now: Millis) -> None:
         """Look at some people when it is time."""
@@ -72,20 +73,21 @@ class OldEvents:
 
     def _prune(self, found: Mapping[str, str], old: Millis, by_name: Mapping[str, Millis]) -> None:
         with self._services.database.tx() as tx:
-            gone = tx.execute(delete(event).where(event.c.id.in_(list(found)))).rowcount
+            self._gone += tx.execute(delete(event).where(event.c.id.in_(list(found)))).rowcount
             rows = [
                 {"name": name, "before": by_name.get(name, old), "count": count}
                 for name, count in Counter(found.values()).items()
             ]
             tx.execute(_NOTE, rows)
-        log.info("housekeeping.events_pruned", count=gone)
 
     def _due(self) -> Millis:
         with self._services.database.read() as connection:
             return int(connection.execute(select(meta.c.value).where(meta.c.name == _DUE)).scalar() or 0)
 
     def _done(self, now: Millis) -> None:
-        self._profile, self._next = 0, now + DAY
+        if self._gone:
+            log.info("housekeeping.events_pruned", count=self._gone)
+        self._profile, self._gone, self._next = 0, 0, now + DAY
         row = upsert(meta).values(name=_DUE, value=str(self._next))
         with self._services.database.tx() as tx:
             tx.execute(row.on_conflict_do_update(index_elements=["name"], set_={"value": row.excluded.value}))

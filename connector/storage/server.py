@@ -39,8 +39,9 @@ _ASKED = text("""
     current_setting('statement_timeout') AS statement_timeout,
     coalesce(has_schema_privilege(current_schema(), 'CREATE'), false) AS may_create, pg_is_in_recovery() AS standby,
     (extract(epoch FROM clock_timestamp()) * 1000)::bigint AS at,
-    (SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend') AS connections,
-    current_setting('max_connections')::int - current_setting('superuser_reserved_connections')::int AS allowed
+    (SELECT count(*) FROM pg_stat_activity WHERE datid IS NOT NULL) AS connections,
+    current_setting('max_connections')::int - current_setting('superuser_reserved_connections')::int
+    - coalesce(current_setting('reserved_connections', true)::int, 0) AS allowed
 """)
 
 
@@ -105,6 +106,6 @@ _RULES: tuple[tuple[Callable[[Setup], bool], str, str], ...] = (
     (
         lambda f: f.connections > _FULL * f.allowed,
         "{found.connections} of {found.allowed} connections are taken",
-        "raise max_connections, or run fewer processes: each of StoreCue's takes up to about 20",
+        "raise max_connections, or run fewer processes: `storecue up` takes about 10, and up to 20 for each of its two",
     ),
 )
