@@ -83,8 +83,10 @@ class Topic:
 
     def partitions(self) -> dict[int, int]:
         """Copies of each partition. Raises Unreachable when one of them has no leader."""
-        name = self._cluster.topic
-        topic = self._ask(lambda client: client.list_topics(name, timeout=_LOOK)).topics[name]
+        # All topics: to ask for one by its name makes it, where the brokers make what is asked for.
+        topic = self._ask(lambda client: client.list_topics(timeout=_LOOK)).topics.get(self._cluster.topic)
+        if topic is None:
+            raise Unreachable(f"there is no topic {self._cluster.topic}: make it, or correct KAFKA_TOPIC")
         if topic.error is not None:
             raise Unreachable(said(topic.error))
         for number, part in topic.partitions.items():

@@ -116,6 +116,7 @@ class Writing:
     def _send(self, group: _Group, records: Sequence[_Record], patience: float) -> None:
         """Hands the records to the library, and counts those that it does not take. Raises nothing."""
         sent, deadline = 0, time.monotonic() + patience
+        producer: Producer | None = None
         try:
             producer = self._running()
             while sent < len(records):
