@@ -199,6 +199,9 @@ def test_the_commands_take_a_delivery_work_it_off_and_stop(composed: Composed) -
     assert re.search(r'storecue_partition_lag\{part="\d+"\} 0.0', told)
     assert re.search(r'storecue_database_bytes\{database="state"\} [1-9]', told)
     assert f'storecue_log_known{{log="{"database" if "KAFKA_BOOTSTRAP" not in composed.place.environ else ""}' in told
+    workers = services["worker"]["deploy"]["replicas"] if "worker" in services else 1
+    alive = f'storecue_processes{{kind="worker"}} {workers}.0'
+    until(lambda: alive in composed.get("/metrics"), 10, "every worker is seen")
     assert all(process.is_running() for process in lasting), composed.said()
     began = time.monotonic()
     for process in lasting:
