@@ -187,7 +187,8 @@ class Tracker:
         return time.monotonic() - self._looked_at > _LOOK_EVERY
 
     def look(self) -> None:
-        """Learn the keys as they are configured now; it reads the database. One thread looks, the others go on."""
+        """Learn the keys as they are configured now; it reads the database. One thread looks, the others go on. While
+        the database is away, what is known goes on to count."""
         if self._looking.acquire(blocking=self._openers is None):
             try:
                 if self._openers is None or self.outdated():
@@ -196,6 +197,11 @@ class Tracker:
                         self._learn(configuration.sources)
                         self._version = configuration.version
                     self._looked_at = time.monotonic()
+            except SQLAlchemyError as error:
+                if self._openers is None:
+                    raise
+                self._looked_at = time.monotonic()
+                log.error("tracking.state_away", error=type(error).__name__)
             finally:
                 self._looking.release()
 

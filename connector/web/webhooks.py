@@ -140,12 +140,18 @@ class Receiver:
 
     def look(self) -> None:
         """Learn the sources as they are configured now. One thread looks; the others go on with what is known, but at
-        the very start they wait, because a source that is not known yet would be refused."""
+        the very start they wait, because a source that is not known yet would be refused. A state that is away is no
+        reason to refuse what the log would take: what is known goes on to count."""
         if self._looking.acquire(blocking=self._known is None):
             try:
                 if self._known is None or self.outdated():
                     self._known = self._services.sources()
                     self._looked_at = time.monotonic()
+            except SQLAlchemyError as error:
+                if self._known is None:
+                    raise
+                self._looked_at = time.monotonic()
+                log.error("webhooks.state_away", error=type(error).__name__)
             finally:
                 self._looking.release()
 

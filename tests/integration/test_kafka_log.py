@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 from sqlalchemy import Connection, func, select
+from sqlalchemy.exc import OperationalError
 
 from connector.cli import main
 from connector.clock import DAY, HOUR, MINUTE
@@ -211,6 +212,23 @@ def test_a_broker_that_is_away_is_a_503_and_heals(shop: OnKafka, kafka: MockKafk
     monkeypatch.undo()
     until(lambda: shop.deliver("orders/create", order(1002)).status == 200)
     until(lambda: told(shop)["lag"] is not None)
+    shop.work()
+    assert shop.rows("SELECT count(*) FROM event") == [(2,)]
+
+
+def test_a_state_that_is_away_keeps_nobody_from_delivering(shop: OnKafka, monkeypatch: Any) -> None:
+    assert shop.deliver("orders/create", order()).status == 200
+
+    def away(*_: Any, **__: Any) -> Any:
+        raise OperationalError("SELECT 1", None, Exception("the server is gone"))
+
+    monkeypatch.setattr(shop.services.database, "read", away)
+    monkeypatch.setattr(shop.services.database, "tx", away)
+    shop.receiver._looked_at = float("-inf")
+    assert shop.deliver("orders/create", order(1002)).status == 200
+    large = order(1003, note=os.urandom(600_000).hex())
+    assert shop.deliver("orders/create", large).status == 503, "its body would be kept there"
+    monkeypatch.undo()
     shop.work()
     assert shop.rows("SELECT count(*) FROM event") == [(2,)]
 
