@@ -42,6 +42,7 @@ from connector.services import Services
 from connector.simulator import bodies
 from connector.sources import SOURCES
 from connector.storage.tables import event, identifier, membership, profile, shop_order, sync_state
+from connector.worker import Worker
 
 WORK = Path(__file__).parent / ".work"
 EVENTS = 10  # of each person
@@ -205,6 +206,11 @@ def filled(place: Path, size: int, environ: Mapping[str, str]) -> Services:
     services = Services(Settings.from_environment(environ))
     wanted = configuration_from(parse(_CONFIG))
     configuration_store.apply(services.database, services.vault, wanted, clock.now())
+    worker = Worker(services, clock.now, push=False)
+    worker.refresh()
+    while worker.jobs.step(worker.pipeline, clock.now()):  # or the first worker would decide everybody anew
+        pass
+    worker.close()
     if services.database.dialect == "sqlite":
         with services.database.tx() as tx:
             fill(tx, size)

@@ -2,9 +2,11 @@
 
 import random
 import statistics
+from pathlib import Path
 
 import pytest
 
+from benchmarks import sizing
 from benchmarks.queueing import DAY, Vendor, course, poisson, sale_day, waits
 
 FAST = 1e9
@@ -82,3 +84,17 @@ def test_a_sale_day_has_the_average_that_was_asked_for_and_the_same_seed_the_sam
     assert statistics.fmean(day) == pytest.approx(100.0, rel=0.03)
     assert max(day) > 400
     assert day == list(sale_day(random.Random(7), 100.0))
+
+
+def test_the_plan_shows_what_is_calculated(capsys: pytest.CaptureFixture[str]) -> None:
+    page = (Path(__file__).parents[2] / "docs/scale.md").read_text()
+    sizing.main()
+    assert [line for line in capsys.readouterr().out.splitlines() if line not in page] == []
+
+
+def test_what_a_step_takes_is_its_scarcest_part() -> None:
+    step = sizing.Step("s", "PostgreSQL", 1, 2, 1, 1e9, 1.0, 1.0)
+    assert step.limits()["workers"] == pytest.approx(2 * 0.7e6 / sizing.WORKER["PostgreSQL"])
+    assert step.processes == min(step.limits()["workers"], step.limits()["database cores"])
+    assert step.accepts == min(step.limits()["web processes"], step.limits()["database cores"])
+    assert step.first == "database cores"
