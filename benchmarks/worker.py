@@ -28,7 +28,7 @@ from connector.services import Services
 from connector.worker import Worker
 
 _IDLE = 1.0  # seconds without work after which the log is taken to be empty
-_NOTHING = 10.0  # the same for who never got any
+_NOTHING = 10.0  # the same for who never got any, and where a consumer group may still be sharing out
 _JOINS = 6.0  # seconds for a consumer group to find together
 _STEPS = 1_000  # SQLite tells every so many
 
@@ -119,7 +119,8 @@ def _work(worker: Worker, steps: list[int]) -> Work:
     done, batches, counted, cpu = 0, [], steps[0], time.process_time()
     began = ended = time.time()
     spent = cpu
-    while time.time() - ended < (_IDLE if done else _NOTHING):
+    patience = _IDLE if worker.services.settings.kafka is None else _NOTHING
+    while time.time() - ended < (patience if done else _NOTHING):
         started, at = time.perf_counter(), time.time()
         try:
             some = worker._follow_log(0.05)
