@@ -3,11 +3,14 @@
 import json
 import os
 import threading
+import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import psycopg
 import pytest
 from click.testing import CliRunner, Result
+from sqlalchemy import make_url
 
 from connector.cli import main
 from connector.config.settings import Settings
@@ -250,6 +253,27 @@ def test_nothing_starts_while_a_restore_is_under_way(tmp_path: Path, new_postgre
     Shop(data, CONFIG, url).close()
 
 
+@pytest.fixture(scope="module")
+def sound(tmp_path_factory: pytest.TempPathFactory, new_postgres: New) -> str:
+    """The database of a StoreCue that has worked off two deliveries, and in which nothing is wrong."""
+    url = new_postgres()
+    shop = Shop(tmp_path_factory.mktemp("sound"), CONFIG, url)
+    shop.deliver("orders/create", order(1))
+    shop.deliver("orders/paid", order(1))
+    shop.work()
+    shop.close()
+    assert told(url) == []
+    return url
+
+
+def twin(server: str, url: str) -> str:
+    """A copy of a database to which nobody is connected."""
+    made = f"storecue_twin_{uuid.uuid4().hex}"
+    with psycopg.connect(server, autocommit=True) as connection:
+        connection.execute(f'CREATE DATABASE "{made}" TEMPLATE "{make_url(url).database}"')
+    return make_url(url).set(database=made).render_as_string(hide_password=False)
+
+
 # --- what is wrong ---------------------------------------------------------------------------------------------------
 
 
@@ -265,14 +289,10 @@ def test_nothing_starts_while_a_restore_is_under_way(tmp_path: Path, new_postgre
         ("DROP TABLE push", "there is no table push"),
     ],
 )
-def test_check_finds_what_does_not_agree(tmp_path: Path, new_postgres: New, statement: str, message: str) -> None:
-    url = new_postgres()
-    shop = Shop(tmp_path / "data", CONFIG, url)
-    shop.deliver("orders/create", order(1))
-    shop.deliver("orders/paid", order(1))
-    shop.work()
-    shop.close()
-    assert told(url) == []
+def test_check_finds_what_does_not_agree(
+    tmp_path: Path, postgres: str, sound: str, statement: str, message: str
+) -> None:
+    url = twin(postgres, sound)
     harm(url, statement)
     assert any(message in found for found in told(url)), told(url)
     result = storecue("check", "--data", str(tmp_path / "data"), url=url)
