@@ -198,7 +198,8 @@ def test_the_commands_take_a_delivery_work_it_off_and_stop(composed: Composed) -
     assert "storecue_lag 0.0\n" in told and "storecue_database_known 1.0\n" in told
     assert re.search(r'storecue_partition_lag\{part="\d+"\} 0.0', told)
     assert re.search(r'storecue_database_bytes\{database="state"\} [1-9]', told)
-    assert f'storecue_log_known{{log="{"database" if "KAFKA_BOOTSTRAP" not in composed.place.environ else ""}' in told
+    log = "topic storecue.deliveries of " if "KAFKA_BOOTSTRAP" in composed.place.environ else 'database"'
+    assert f'storecue_log_known{{log="{log}' in told
     workers = services["worker"]["deploy"]["replicas"] if "worker" in services else 1
     alive = f'storecue_processes{{kind="worker"}} {workers}.0'
     until(lambda: alive in composed.get("/metrics"), 10, "every worker is seen")
