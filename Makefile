@@ -4,13 +4,17 @@ PYTHON ?= $(shell for name in python3.13 python3.12 python3.11 python3; do \
 	$$name -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo $$name; break; }; done)
 BIN := .venv/bin
 
-.PHONY: demo test bench check format openapi image clean
+.PHONY: demo test chaos bench check format openapi image clean
 
 demo: .venv/.installed
 	$(BIN)/storecue demo
 
 test: .venv/.tested
 	$(BIN)/python -m pytest -n 2 --dist worksteal
+
+# The chaos suite for as long as docs/reliability.md says, about three hours; its table goes to benchmarks/.work.
+chaos: .venv/.tested
+	CHAOS=long CHAOS_FIGURES=benchmarks/.work/chaos.txt $(BIN)/python -m pytest -n 2 --dist worksteal -k "test_r or test_s9" tests
 
 # A quarter of an hour; `make bench ARGUMENTS=--quick` takes three minutes. Writes benchmarks/RESULTS.md.
 bench: .venv/.tested
