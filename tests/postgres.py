@@ -29,7 +29,8 @@ _APART = ("unshare", "--user", "--map-user=1000", "--map-group=1000")
 _NOBODY = 65534
 _JSON_EXTRACT = """
 CREATE FUNCTION json_extract(x text, path text) RETURNS jsonb LANGUAGE sql AS
-$$ SELECT nullif(jsonb_path_query_first(x::jsonb, path::jsonpath), 'null') $$
+$$ SELECT nullif(jsonb_path_query_first(x::jsonb, path::jsonpath), 'null') $$;
+CREATE FUNCTION max(a bigint, b bigint) RETURNS bigint LANGUAGE sql AS $$ SELECT greatest(a, b) $$
 """
 """For what tests ask in SQLite's words."""
 _numbers = itertools.count(1)

@@ -99,7 +99,7 @@ class BigShop(Shop):
         self.work()
 
     def waiting(self) -> list[tuple[Any, ...]]:
-        return self.rows("SELECT kind, id, asked, attempts FROM fetch ORDER BY kind, id")
+        return self.rows('SELECT kind, id, asked, attempts FROM "fetch" ORDER BY kind, id')
 
     def events(self) -> list[str]:
         return [name for (name,) in self.rows("SELECT name FROM event ORDER BY at, name")]
@@ -368,7 +368,7 @@ def test_a_forged_callback_names_nothing(big: BigShop) -> None:
 def test_whoever_was_erased_after_the_callback_stays_erased(big: BigShop) -> None:
     big.tell("store/order/created", type="order", id=250)
     big.work()
-    [row] = big.rows("SELECT asked_at FROM fetch")
+    [row] = big.rows('SELECT asked_at FROM "fetch"')
     big.time = NOON + HOUR
     big.fetch()
     [(received_at,)] = [

@@ -2,8 +2,11 @@
 
 from collections.abc import Callable
 
+from sqlalchemy import update
+
 from connector.clock import DAY, MINUTE, SECOND
 from connector.pipeline import line
+from connector.storage.tables import dead_letter
 from tests.conftest import CONFIG, NOON, Shop, checkout, order
 
 
@@ -130,7 +133,7 @@ def test_a_dead_letter_can_be_mended_and_replayed(shop: Shop) -> None:
     shop.deliver("orders/create", b'{"id": 1, "total_price": NaN}')
     shop.work()
     with shop.services.database.tx() as tx:
-        tx.exec_driver_sql("UPDATE dead_letter SET body = ?", (json.dumps(order()).encode(),))
+        tx.execute(update(dead_letter).values(body=json.dumps(order()).encode()))
     assert shop.services.replay_dead_letters([1], now=shop.time) == 1
     shop.work()
     assert shop.rows("SELECT state FROM dead_letter") == [("replayed",)]
