@@ -188,7 +188,7 @@ class Leases:
             with self._lock:
                 self._held[wanted.work, wanted.name] = wanted
                 wanted.won(won, self._until)
-        log.info("lease.taken", work=wanted.work, name=wanted.name, token=won.token)
+        log.info("lease.taken", work=wanted.work, name=wanted.name, number=won.token)
         return won
 
     def _is_free(self, connection: Connection, owner: str | None) -> bool:
