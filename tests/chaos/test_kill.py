@@ -14,7 +14,7 @@ from tests.chaos.judge import judged, settle
 from tests.chaos.places import LOGS, Place
 from tests.e2e.running import Running, Shop, alive, kill, until
 
-KILLS = profile({"sqlite": 10, "postgres": 7, "kafka": 4}, dict.fromkeys(LOGS, 200))
+KILLS = profile({"sqlite": 7, "postgres": 5, "kafka": 3}, dict.fromkeys(LOGS, 200))
 VICTIMS = ("worker", "push before", "web", "worker", "push after", "server", "all")
 
 
