@@ -81,13 +81,13 @@ class Esp:
             vendor.close()
 
     def _watch(self, name: str, vendor: FakeVendor) -> None:
-        answered, touch, touched = vendor.answered, vendor.touch, set[str]()
+        handle, touch, touched = vendor.handle, vendor.touch, set[str]()
 
-        def watched(request: Request) -> Response:
+        def watched(request: Request) -> Response | None:
             strike = self._taken() if request.method != "GET" else None
             if strike and not self._after:
                 strike()
-            response = answered(request)
+            response = handle(request)  # not what a batch asks inside it
             self._note(name, vendor, touched)
             if strike and self._after:
                 strike()
@@ -99,7 +99,7 @@ class Esp:
             touch(email)
             touched.update([email] if email else [])
 
-        vendor.answered = watched  # type: ignore[method-assign]
+        vendor.handle = watched  # type: ignore[method-assign]
         vendor.touch = touching  # type: ignore[method-assign]
 
     def _note(self, name: str, vendor: FakeVendor, touched: set[str]) -> None:
