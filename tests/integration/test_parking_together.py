@@ -59,7 +59,8 @@ def test_a_delivery_over_which_the_database_loses_its_patience_is_put_aside(
     monkeypatch.setattr("os.environ", dict(os.environ))  # a Shop says there which database it has
     with closing(Shop(tmp_path)) as shop:
         shortly = "SET LOCAL idle_in_transaction_session_timeout = '0.3s'"
-        monkeypatch.setattr("connector.storage.database._ALONE", shortly)
+        for begins in ("_ALONE", "_BESIDE"):
+            monkeypatch.setattr(f"connector.storage.database.{begins}", shortly)
         understood = meaning._normalised
 
         def slow(delivery: Any, *rest: Any) -> Any:
