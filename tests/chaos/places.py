@@ -24,7 +24,6 @@ class Postgres(Place):
     def __init__(self) -> None:
         super().__init__()
         self.environ["DATABASE_URL"] = create_database(server())
-        self.environ["STORECUE_LEASE_SECONDS"] = "3"
 
     def close(self) -> None:
         drop_database(server(), self.environ["DATABASE_URL"])

@@ -92,7 +92,7 @@ def moved(running: Running) -> int:
 
 def test_r2_kill_9_at_any_point_of_ingest_worker_and_push(run: Run, place: Place, esp: Esp, figure: Figure) -> None:
     chance = random.Random(11)
-    running = run(place.environ)
+    running = run(place.environ | {"STORECUE_LEASE_SECONDS": "3"})  # who was killed holds nothing up for longer
     running.apply()
     supervisor = Supervisor(running, esp, chance)
     until(running.answers, 30, "storecue web answers")
