@@ -18,6 +18,13 @@ Handle = Callable[[Connection, Sequence[Rec]], object]
 _FEWER = 16  # 500 records, then 31, then each alone: three deaths find one, and a kill -9 costs sixteen transactions
 
 
+_FIRST = upsert(log_position).on_conflict_do_nothing().execution_options(preserve_rowcount=True)
+
+
+class _NotOursError(Exception):
+    """The partition's position could not be had."""
+
+
 def positions(database: Database) -> dict[int, int]:
     """The next position of each partition, as committed with the effects."""
     with database.read() as connection:
@@ -48,8 +55,7 @@ def run_once(
             with database.tx(beside=True) as tx:
                 row = _position(tx, part)
                 if row is None:
-                    log.leave(part, records[0].pos)
-                    return done
+                    raise _NotOursError
                 records = [record for record in records if record.pos >= row.pos]
                 if not records:
                     log.rewind(part, row.pos)
@@ -58,6 +64,12 @@ def run_once(
                 _advance(tx, part, expect=row.pos, to=taken[-1].pos + 1)
                 handle(tx, taken)
                 log.archive(tx, part, taken)
+        except _NotOursError:
+            log.rewind(part, records[0].pos)
+            if done == 0 and _begin(database, part):
+                return run_once(database, log, handle, limit=limit, wait=wait, care=care)
+            log.leave(part, records[0].pos)
+            return done
         except BaseException as error:
             if care is not None and care.failed(error):
                 continue
@@ -81,13 +93,18 @@ def suspect(tx: Connection, note: Note) -> None:
 
 
 def _position(tx: Connection, part: int) -> Row[Any, Any, Any] | None:
-    """The next position of a partition, which is ours until the transaction ends; None when another worker has it."""
+    """The next position of a partition, which is ours until the transaction ends; None when another worker has it, or
+    when it has none yet."""
     columns = (log_position.c.pos, log_position.c.risky_to, log_position.c.at_once)
     there = select(*columns).where(log_position.c.part == part).with_for_update(skip_locked=True)
-    if (row := tx.execute(there).first()) is None:
-        tx.execute(upsert(log_position).values(part=part, pos=0).on_conflict_do_nothing())
-        row = tx.execute(there).first()
-    return row
+    return tx.execute(there).first()
+
+
+def _begin(database: Database, part: int) -> bool:
+    """True when the partition had no position, and has one from now on. In a transaction of its own: whoever met one
+    that is made in a batch would wait for all of it."""
+    with database.tx(beside=True) as tx:
+        return tx.execute(_FIRST, {"part": part, "pos": 0}).rowcount == 1
 
 
 def _advance(tx: Connection, part: int, *, expect: int, to: int) -> None:
