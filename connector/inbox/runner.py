@@ -104,6 +104,9 @@ def _begin(database: Database, part: int) -> bool:
     """True when the partition had no position, and has one from now on. In a transaction of its own: whoever met one
     that is made in a batch would wait for all of it."""
     with database.tx(beside=True) as tx:
+        # Looked for first: PostgreSQL's ON CONFLICT DO NOTHING waits for whoever is moving the row.
+        if tx.execute(select(log_position.c.part).where(log_position.c.part == part)).first() is not None:
+            return False
         return tx.execute(_FIRST, {"part": part, "pos": 0}).rowcount == 1
 
 
