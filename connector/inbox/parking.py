@@ -184,17 +184,14 @@ def _join(tx: Connection, records: Sequence[Rec], now: Millis) -> list[Rec]:
         if waiting <= _MOST:
             tx.execute(update(parked_key).where(_KEY).values(waiting=waiting), {"key_": key})
         else:
-            _release(tx, held[key], waiting, now)
+            _release(tx, waiting, key, now)
     return [record for record in records if record.key not in held]
 
 
-def _release(tx: Connection, row: RowMapping, waiting: int, now: Millis) -> None:
-    """Bury the first of too many; the others are tried at once, each a single time."""
-    for id_, first in _records(tx, row["key"], 1):
-        _bury(tx, first, UnprocessableEvent(row["message"], reason="failed"), now)
-        tx.execute(_GONE, {"id_": id_})
-    news = {"waiting": waiting - 1, "attempts": len(_WAITS) + 1, "due_at": now, "deaths": 0}
-    tx.execute(update(parked_key).where(_KEY).values(news), {"key_": row["key"]})
+def _release(tx: Connection, waiting: int, key: str, now: Millis) -> None:
+    """Too many wait: all are tried at once. Who fails before another has gone through has had its last attempt."""
+    news = {"waiting": waiting, "attempts": len(_WAITS), "due_at": now}
+    tx.execute(update(parked_key).where(_KEY).values(news), {"key_": key})
 
 
 def _add(tx: Connection, records: Sequence[Rec] | Mapping[Rec, Exception]) -> None:

@@ -76,6 +76,7 @@ class Storm:
             with self._lock:
                 self.kept.update(ids)
             self.calm.wait(0.01)
+        log.close()
 
     def _work(self, number: int) -> None:
         chance, log = random.Random(number), self.place.log()
@@ -87,6 +88,7 @@ class Storm:
                 with self._lock:
                     self.replaced += 1
             self.step(log)
+        log.close()  # or its partitions would stay with a member that reads no more
 
     def step(self, log: EventLog) -> None:
         try:

@@ -96,7 +96,7 @@ def test_r2_kill_9_at_any_point_of_ingest_worker_and_push(run: Run, place: Place
     running.apply()
     supervisor = Supervisor(running, esp, chance)
     until(running.answers, 30, "storecue web answers")
-    shop = Shop(running)
+    shop = Shop(running, pause=profile(0.004, 0.05))
     until(lambda: any(esp.states), 60, "contacts are pushed")
     for number in range(KILLS[place.name]):
         time.sleep(chance.uniform(0.0, 0.5))  # any point of the work

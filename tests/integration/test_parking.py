@@ -220,6 +220,22 @@ def test_a_customer_of_whom_too_much_waits_is_released(
     assert sold(shop) == {"1002", "1003", "1004", "1005", "1006"}
 
 
+def test_a_fault_that_has_passed_buries_nobody_of_whom_too_much_waits(
+    shop: Shop, broken: Broken, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After an outage hundreds of one customer's come within a second."""
+    monkeypatch.setattr(parking, "_MOST", 5)
+    broken("bad")
+    sell(shop, 1, "bad1", customer=1)
+    shop.work()
+    broken()
+    for number in range(2, 9):
+        sell(shop, number, customer=1)
+    shop.work()
+    assert (parked(shop), letters(shop)) == ([], [])
+    assert len(sold(shop)) == 8
+
+
 def test_a_fault_of_the_disk_parks_nothing(shop: Shop, broken: Broken, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: Any) -> Any:
         raise OperationalError("INSERT", {}, Exception("database or disk is full"))
