@@ -4,12 +4,13 @@ import ctypes
 import hashlib
 import logging
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import boto3
 import confluent_kafka
+import pytest
 from moto.kinesis.models import Shard, Stream
 from moto.server import ThreadedMotoServer
 
@@ -116,6 +117,14 @@ class MockKafka:
     def close(self) -> None:
         self._library.rd_kafka_mock_cluster_destroy(self._cluster)
         self._library.rd_kafka_destroy(self._handle)
+
+
+@pytest.fixture(scope="module")
+def kafka() -> Iterator[MockKafka]:
+    """A cluster for the tests of one file, which imports this."""
+    kafka = MockKafka()
+    yield kafka
+    kafka.close()
 
 
 class _Resharding:

@@ -1,7 +1,8 @@
 """Every log there is, each at a place of its own, for tests that hold all of them to the same promises."""
 
 import itertools
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -9,7 +10,7 @@ from connector.inbox.kafka.cluster import Cluster
 from connector.inbox.kafka.log import KafkaLog
 from connector.inbox.runner import positions
 from connector.inbox.sql import SqlLog
-from connector.ports import EventLog
+from connector.ports import EventLog, New
 from connector.storage.database import Database, sqlite_url
 from connector.storage.tables import inbox_metadata, metadata
 from tests.brokers import HEARTBEAT, SESSION, MockKafka
@@ -116,6 +117,18 @@ class KafkaPlace(Place):
 def cluster(kafka: MockKafka, **more: Any) -> Cluster:
     """The mock cluster as a log's."""
     return Cluster(kafka.bootstrap, **{"session": SESSION, "heartbeat": HEARTBEAT, **more})
+
+
+def append_side_by_side(log: EventLog, items: Sequence[New]) -> None:
+    """Each in an append of its own, from ten threads."""
+    threads = [
+        threading.Thread(target=lambda some=items[first::10]: [log.append([one]) for one in some])  # type: ignore[misc]
+        for first in range(10)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
 
 
 class Surroundings(NamedTuple):

@@ -15,19 +15,13 @@ from connector.inbox.runner import run_once
 from connector.ports import EventLog, New, Rec
 from connector.storage.database import sqlite_url
 from tests.brokers import MockKafka
+from tests.brokers import kafka as kafka
 from tests.chaos.figures import Figure, profile
 from tests.logs import KafkaPlace
 
 SECONDS = profile(8, 300)
 NOT_ENOUGH_REPLICAS, COORDINATOR_LOADING, NOT_LEADER = 19, 14, 6
 effects = Table("effect", MetaData(), Column("id", Integer, primary_key=True), Column("delivery_id", Text))
-
-
-@pytest.fixture
-def kafka() -> Iterator[MockKafka]:
-    kafka = MockKafka()
-    yield kafka
-    kafka.close()
 
 
 @pytest.fixture

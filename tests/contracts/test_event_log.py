@@ -1,7 +1,6 @@
 """What every log promises: durable, partitioned, in order; its position moves with the effects or not at all."""
 
 import os
-import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from itertools import count
@@ -15,21 +14,14 @@ from connector.inbox.runner import positions, run_once
 from connector.ports import EventLog, New, Rec
 from connector.storage.database import Database
 from connector.storage.tables import delivery, log_position
-from tests.brokers import MockKafka
-from tests.logs import PARTS, PLACES, KafkaPlace, Place, Surroundings
+from tests.brokers import kafka as kafka
+from tests.logs import PARTS, PLACES, KafkaPlace, Place, Surroundings, append_side_by_side
 
 effects = Table("effect", MetaData(), Column("id", Integer, primary_key=True), Column("delivery_id", Text))
 
 
 def new(number: int, key: str | None = None, body: bytes = b"{}") -> New:
     return New(key or f"customer:{number % 7}", "shop", f"d{number}", "orders/create", 1_000 + number, "{}", body)
-
-
-@pytest.fixture(scope="module")
-def kafka() -> Iterator[MockKafka]:
-    kafka = MockKafka()
-    yield kafka
-    kafka.close()
 
 
 @pytest.fixture(autouse=True)
@@ -115,14 +107,7 @@ def test_a_delivery_comes_back_as_it_was_given(place: Place, log: EventLog) -> N
 
 
 def test_many_threads_append_and_nothing_is_missing(place: Place, log: EventLog) -> None:
-    threads = [
-        threading.Thread(target=lambda start=start: [log.append([new(start + n)]) for n in range(20)])  # type: ignore[misc]
-        for start in range(0, 200, 20)
-    ]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    append_side_by_side(log, [new(number) for number in range(200)])
     work(place.state, log, 200)
     assert sorted(kept(place.state)) == sorted(f"d{number}" for number in range(200))
 

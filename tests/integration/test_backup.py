@@ -2,7 +2,6 @@
 
 import json
 import sqlite3
-import threading
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -21,6 +20,7 @@ from connector.storage.in_use import UNFINISHED, alone, share
 from connector.storage.manifest import Manifest, Moved, manifest_of
 from connector.storage.soundness import faults
 from tests.conftest import CONFIG, NOON, Shop, order
+from tests.under_load import customer, goes_on, under_load
 
 EVENTS = "destinations: {preview: {kind: console, events: true}}"
 
@@ -75,55 +75,20 @@ def told(folder: Path) -> list[str]:
 
 def test_a_backup_under_load_goes_on_with_every_effect_once(tmp_path: Path) -> None:
     shop = Shop(tmp_path / "data")
-    stop, sent = threading.Event(), []
-
-    def send() -> None:
-        number = 0
-        while not stop.is_set():
-            number += 1
-            body = order(number, customer=1 + number % 20, email=f"c{number % 20}@example.com", total="10.00")
-            assert shop.deliver("orders/create", body, id=f"w{number}").status == 200
-            sent.append(number)
-
-    def work() -> None:
-        while not stop.is_set():
-            shop.worker.step()
-
-    threads = [threading.Thread(target=work_, daemon=True) for work_ in (send, work)]
-    for thread in threads:
-        thread.start()
-    while len(sent) < 50:
-        stop.wait(0.01)
-    certain = list(sent)  # acknowledged before the backup begins: all of these must be in it
-    made = [make(shop, tmp_path / f"backup-{number}") for number in range(3)]
-    stop.set()
-    for thread in threads:
-        thread.join(20)
-        assert not thread.is_alive()
-    total = len(sent)
+    with under_load(shop) as sent:
+        certain = list(sent)  # acknowledged before the backup begins: all of these must be in it
+        made = [make(shop, tmp_path / f"backup-{number}") for number in range(3)]
     shop.close()
-
     for number, manifest in enumerate(made):
         folder = tmp_path / f"backup-{number}"
         assert manifest_of(folder, quietly) == manifest
         assert told(folder) == []
         put_back(folder, tmp_path / f"again-{number}")
         again = Shop(with_key(shop, tmp_path / f"again-{number}"))
-        again.work()
-        stored = {int(id_) for (id_,) in again.rows("SELECT id FROM shop_order")}
-        assert set(certain) <= stored <= set(sent)
-        assert again.rows("SELECT count(*), count(DISTINCT id) FROM event WHERE name = 'Order Completed'") == [
-            (len(stored), len(stored))
-        ]
-        counted = Counter(id_ % 20 for id_ in stored)
+        counted = Counter(customer(id_) for id_ in goes_on(again, certain, sent))
+        counted[customer(len(sent) + 1)] += 1
         orders = "SELECT email, json_extract(traits, '$.orders_count') FROM profile"
-        assert dict(again.rows(orders)) == {f"c{customer}@example.com": count for customer, count in counted.items()}
-        # What the sender repeats, or sends from then on, has its effect once as well.
-        for repeated in (1, total + 1, total + 1):
-            body = order(repeated, customer=1 + repeated % 20, email=f"c{repeated % 20}@example.com", total="10.00")
-            again.deliver("orders/create", body, id=f"w{repeated}")
-        again.work()
-        assert again.rows("SELECT count(*) FROM event WHERE name = 'Order Completed'") == [(len(stored) + 1,)]
+        assert dict(again.rows(orders)) == counted
         again.close()
         assert told(tmp_path / f"again-{number}") == []
 

@@ -2,7 +2,6 @@
 
 import json
 import os
-import threading
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -25,6 +24,7 @@ from tests.chaos.figures import Figure
 from tests.chaos.figures import figure as figure
 from tests.conftest import CONFIG, NOON, Shop, order
 from tests.integration.test_copy import close, copy, full, on, quietly, rows
+from tests.under_load import goes_on, under_load
 
 EVENTS = "destinations: {preview: {kind: console, events: true}}"
 New = Callable[[], str]
@@ -89,50 +89,17 @@ def test_every_value_of_every_table_comes_back(tmp_path: Path, new_postgres: New
 def test_a_backup_under_load_goes_on_with_every_effect_once(tmp_path: Path, new_postgres: New, figure: Figure) -> None:
     url = new_postgres()
     shop = Shop(tmp_path / "data", CONFIG, url)
-    stop, sent = threading.Event(), []
-
-    def send() -> None:
-        number = 0
-        while not stop.is_set():
-            number += 1
-            body = order(number, customer=1 + number % 20, email=f"c{number % 20}@example.com", total="10.00")
-            assert shop.deliver("orders/create", body, id=f"w{number}").status == 200
-            sent.append(number)
-
-    def work() -> None:
-        while not stop.is_set():
-            shop.worker.step()
-
-    threads = [threading.Thread(target=work_, daemon=True) for work_ in (send, work)]
-    for thread in threads:
-        thread.start()
-    while len(sent) < 50:
-        stop.wait(0.01)
-    certain = list(sent)  # acknowledged before the backup begins: all of these must be in it
-    made = [make(url, tmp_path / f"backup-{number}") for number in range(2)]
-    stop.set()
-    for thread in threads:
-        thread.join(20)
-        assert not thread.is_alive()
-    total = len(sent)
+    with under_load(shop) as sent:
+        certain = list(sent)  # acknowledged before the backup begins: all of these must be in it
+        made = [make(url, tmp_path / f"backup-{number}") for number in range(2)]
     shop.close()
-
     for number, manifest in enumerate(made):
         folder, restored = tmp_path / f"backup-{number}", new_postgres()
         assert manifest_of(folder, quietly) == manifest
         put_back(folder, restored)
         assert told(restored) == []
         again = Shop(tmp_path / "data", CONFIG, restored)
-        again.work()
-        stored = {int(id_) for (id_,) in again.rows("SELECT id FROM shop_order")}
-        assert set(certain) <= stored <= set(sent)
-        counted = "SELECT count(*), count(DISTINCT id) FROM event WHERE name = 'Order Completed'"
-        assert again.rows(counted) == [(len(stored), len(stored))]
-        for repeated in (1, total + 1, total + 1):
-            body = order(repeated, customer=1 + repeated % 20, email=f"c{repeated % 20}@example.com", total="10.00")
-            again.deliver("orders/create", body, id=f"w{repeated}")
-        again.work()
-        assert again.rows("SELECT count(*) FROM event WHERE name = 'Order Completed'") == [(len(stored) + 1,)]
+        goes_on(again, certain, sent)
         again.close()
         assert told(restored) == []
     figure("R22", f"postgresql: {len(made)} backups under load, {len(certain)} acknowledged before: 0 lost, 0 doubled")

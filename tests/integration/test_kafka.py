@@ -18,6 +18,7 @@ from connector.streams.reader import Reader
 from connector.streams.writer import Writer
 from connector.worker import Worker
 from tests.brokers import HEARTBEAT, SESSION, MockKafka
+from tests.brokers import kafka as kafka
 from tests.conftest import NOON, Shop
 
 CONFIG = """
@@ -46,13 +47,6 @@ segments:
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("connector.streams.kafka._SESSION", SESSION)
     monkeypatch.setattr("connector.streams.kafka._HEARTBEAT", HEARTBEAT)
-
-
-@pytest.fixture(scope="module")
-def kafka() -> Iterator[MockKafka]:
-    kafka = MockKafka()
-    yield kafka
-    kafka.close()
 
 
 class Site(Shop):

@@ -34,16 +34,10 @@ from connector.storage.soundness import faults
 from connector.storage.tables import claim, log_topic, trace
 from connector.worker import Worker
 from tests.brokers import MockKafka
+from tests.brokers import kafka as kafka
 from tests.conftest import NOON, ON_POSTGRES, Shop, order
 from tests.logs import KafkaPlace, cluster
 from tests.mortal import dies_with_us
-
-
-@pytest.fixture(scope="module")
-def kafka() -> Iterator[MockKafka]:
-    kafka = MockKafka()
-    yield kafka
-    kafka.close()
 
 
 @pytest.fixture(autouse=True)

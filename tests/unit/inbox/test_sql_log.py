@@ -1,6 +1,5 @@
 """What is only SqlLog's; what it shares with every log is in tests/contracts/test_event_log.py."""
 
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from connector.inbox.sql import SqlLog
 from connector.ports import New
 from connector.storage.database import Database, sqlite_url
 from connector.storage.tables import delivery
+from tests.logs import append_side_by_side
 
 
 def new(number: int, key: str | None = None) -> New:
@@ -35,14 +35,7 @@ def positions_of(log: SqlLog, part: int) -> list[int]:
 
 
 def test_positions_have_no_gaps_when_many_threads_append(log: SqlLog) -> None:
-    threads = [
-        threading.Thread(target=lambda start=start: [log.append([new(start + n)]) for n in range(40)])  # type: ignore[misc]
-        for start in range(0, 400, 40)
-    ]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    append_side_by_side(log, [new(number) for number in range(400)])
     found = [positions_of(log, part) for part in range(4)]
     assert sum(map(len, found)) == 400
     assert all(of_one == list(range(len(of_one))) for of_one in found)
