@@ -4,7 +4,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import orjson
 import structlog
@@ -42,6 +42,20 @@ class Answer:
 _ACCEPTED = Answer(200, (("Content-Type", "application/json"), ("Content-Length", "12")), b'{"ok":true}\n')
 
 
+class _Known(NamedTuple):
+    """A source as it is configured now, and what its kind does besides: to ask that of a Protocol takes 6 us."""
+
+    source: Source
+    secrets: tuple[str, ...]
+    greets: Greets | None
+    accepted: Answer
+
+    @classmethod
+    def of(cls, source: Source, secrets: tuple[str, ...]) -> "_Known":
+        thanks = _answer(source.accepted) if isinstance(source, Thanks) else _ACCEPTED
+        return cls(source, secrets, source if isinstance(source, Greets) else None, thanks)
+
+
 class Receiver:
     """Receives deliveries for the configured sources; shared by the threads of a web process."""
 
@@ -49,7 +63,7 @@ class Receiver:
         self._services = services
         self._metrics = metrics
         self.now = now
-        self._known: Mapping[str, tuple[Source, tuple[str, ...]]] | None = None
+        self._known: Mapping[str, _Known] | None = None
         self._looked_at = float("-inf")
         self._looking = threading.Lock()
         self._told_at = float("-inf")  # when the log was last told of too much
@@ -84,12 +98,12 @@ class Receiver:
         Raises RejectedDelivery, or NotDurable without secrets.
         """
         found = (self._known or {}).get(name)
-        if found is None or found[0].kind != kind:
+        if found is None or found.source.kind != kind:
             raise RejectedDelivery(f"there is no {kind} source named {name!r}", status=404, reason="no_source")
-        source, secrets = found
+        source, secrets, greets, _ = found
         if not secrets:
             raise NotDurable(f"the secrets of source {name!r} cannot be read; its operator must look at the log")
-        if isinstance(source, Greets) and (reply := source.greet(incoming, secrets)) is not None:
+        if greets is not None and (reply := greets.greet(incoming, secrets)) is not None:
             return _answer(reply)
         if incoming.method != "POST":
             raise RejectedDelivery("send deliveries by POST", status=405, reason="method_not_allowed")
@@ -111,7 +125,7 @@ class Receiver:
         """The answer to `count` deliveries that are durable; they began at `started` of time.perf_counter."""
         self._metrics.accepted(name, time.perf_counter() - started, count)
         found = (self._known or {}).get(name)
-        return _answer(found[0].accepted) if found is not None and isinstance(found[0], Thanks) else _ACCEPTED
+        return _ACCEPTED if found is None else found.accepted
 
     def refused(self, name: str, error: RejectedDelivery | NotDurable | SQLAlchemyError) -> Answer:
         """The answer to a delivery that was not taken, counted and logged."""
@@ -145,7 +159,7 @@ class Receiver:
         if self._looking.acquire(blocking=self._known is None):
             try:
                 if self._known is None or self.outdated():
-                    self._known = self._services.sources()
+                    self._known = {name: _Known.of(*held) for name, held in self._services.sources().items()}
                     self._looked_at = time.monotonic()
             except SQLAlchemyError as error:
                 if self._known is None:

@@ -25,6 +25,7 @@ _KEPT = (
     "shopify-handle",
     "shopify-resource-id",
 )
+_SPELLED = tuple((name, f"x-{name}") for name in _KEPT)
 _TOPIC = re.compile(r"[A-Za-z0-9_./-]{1,100}")
 
 
@@ -96,9 +97,5 @@ def _searches(topic: str) -> Iterator[Search]:
 
 
 def _headers(request: RawRequest) -> dict[str, str]:
-    found: dict[str, str] = {}
-    for name in _KEPT:
-        value = request.headers.get(f"x-{name}") or request.headers.get(name)
-        if value:
-            found[name] = value
-    return found
+    given = request.headers
+    return {name: value for name, older in _SPELLED if (value := given.get(older) or given.get(name))}
