@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Collection
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from connector.errors import Overloaded, RejectedDelivery
 from connector.web.webhooks import too_large
@@ -30,6 +30,45 @@ class Room:
         self._left += count
 
 
+class Arriving(Room):
+    """Room for bodies on their way, and who reads one: cancelled once it has waited for it longer than `WITHIN`. One
+    timer for all of them: one each would cost as much as verifying a delivery."""
+
+    def __init__(self, size: int) -> None:
+        super().__init__(size)
+        self._due: dict[asyncio.Task[Any], float] = {}  # in the loop's time, the oldest first
+        self._late: set[asyncio.Task[Any]] = set()
+        self._timer: asyncio.TimerHandle | None = None
+
+    def begin(self) -> "asyncio.Task[Any]":
+        """Whoever calls it; to be given to `late` when it is cancelled, and to `end`."""
+        task = asyncio.current_task()
+        assert task is not None
+        loop = task.get_loop()
+        self._due[task] = due = loop.time() + WITHIN
+        if self._timer is None:
+            self._timer = loop.call_at(due, self._expire, loop)
+        return task
+
+    def late(self, task: "asyncio.Task[Any]") -> bool:
+        """Whether it was cancelled by us, and by nobody else."""
+        return task in self._late and task.uncancel() == 0
+
+    def end(self, task: "asyncio.Task[Any]") -> None:
+        self._due.pop(task, None)
+        self._late.discard(task)
+
+    def _expire(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._timer = None
+        for task, due in list(self._due.items()):
+            if due > loop.time():
+                self._timer = loop.call_at(due, self._expire, loop)
+                break
+            del self._due[task]
+            self._late.add(task)
+            task.cancel()
+
+
 def unsound(headers: Collection[tuple[str, str]]) -> RejectedDelivery | None:
     """Why the server's parser should not have let this request pass; None when it is sound.
 
@@ -44,25 +83,33 @@ def unsound(headers: Collection[tuple[str, str]]) -> RejectedDelivery | None:
     return None
 
 
-async def read(headers: dict[str, str], protocol: "HTTPProtocol", limit: int, room: Room) -> bytes:
+async def read(headers: dict[str, str], protocol: "HTTPProtocol", limit: int, arriving: Arriving) -> bytes:
     """The raw body; 413 from its announced length before a byte is read, or once more than the limit has come, 408 when
-    it is not there in time, 400 when it broke off. Large ones take `room` as they come, and give it back at the end."""
+    it is not there in time, 400 when it broke off. Large ones take room as they come, and give it back at the end."""
     announced = headers.get("content-length")
     if announced is None and "transfer-encoding" not in headers:
         return b""
-    if announced is not None:
-        if not (announced.isascii() and announced.isdigit()):
-            raise RejectedDelivery("Content-Length is not a number", status=400, reason="bad_length")
-        if int(announced) > limit:
-            raise too_large(limit)
+    length = None if announced is None else _length(announced, limit)
+    task = arriving.begin()
     try:
-        async with asyncio.timeout(WITHIN):
-            if announced is not None and int(announced) <= _SMALL:
-                body: bytes = await protocol()  # raises when it breaks off
-                return body
-            return await _in_pieces(None if announced is None else int(announced), protocol, limit, room)
-    except TimeoutError:
-        raise RejectedDelivery("the body did not arrive in time", status=408, reason="slow_body") from None
+        if length is None or length > _SMALL:
+            return await _in_pieces(length, protocol, limit, arriving)
+        body: bytes = await protocol()  # raises when it breaks off
+        return body
+    except asyncio.CancelledError:
+        if arriving.late(task):
+            raise RejectedDelivery("the body did not arrive in time", status=408, reason="slow_body") from None
+        raise
+    finally:
+        arriving.end(task)
+
+
+def _length(announced: str, limit: int) -> int:
+    if not (announced.isascii() and announced.isdigit()):
+        raise RejectedDelivery("Content-Length is not a number", status=400, reason="bad_length")
+    if (length := int(announced)) > limit:
+        raise too_large(limit)
+    return length
 
 
 async def _in_pieces(announced: int | None, protocol: "HTTPProtocol", limit: int, room: Room) -> bytes:

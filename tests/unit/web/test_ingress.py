@@ -64,12 +64,51 @@ def test_what_comes_while_a_group_is_written_is_the_next_group(slow_log: SlowLog
         assert slow_log.groups == [["d0", "d1", "d2"]]
         assert not any(future.done() for future in (*first, *later))
         slow_log.settle()
-        await turns()
-        assert all(future.done() for future in first)
+        await asyncio.gather(*first)
         assert not any(future.done() for future in later), "their commit has not been"
+        async with asyncio.timeout(5):
+            while len(slow_log.groups) == 1:
+                await asyncio.sleep(0.001)
         assert slow_log.groups[1:] == [["d3", "d4", "d5", "d6", "d7"]]
         slow_log.settle()
         await asyncio.gather(*later)
+
+    in_loop(test)
+
+
+@pytest.mark.parametrize(("senders", "waits"), [(2, False), (8, True)])
+def test_many_senders_are_waited_for_until_all_of_them_are_back_or_a_commit_would_have_been(
+    slow_log: SlowLog, monkeypatch: pytest.MonkeyPatch, senders: int, waits: bool
+) -> None:
+    monkeypatch.setattr(ingress, "_LINGER", 60.0)
+
+    async def test(loop: asyncio.AbstractEventLoop) -> None:
+        groups = Groups(slow_log, loop)  # type: ignore[arg-type]
+
+        async def round_of(took: float) -> None:
+            first = [groups.keep([new(number)]) for number in range(senders)]
+            await turns()
+            slow_log.groups.clear()
+            groups._handed_at -= took
+            slow_log.settle()
+            await asyncio.gather(*first)
+            for number in range(senders - 1):
+                groups.keep([new(number)])
+            await turns()
+
+        await round_of(took=60.0)
+        assert slow_log.groups == ([] if waits else [["d0"]])
+        groups.keep([new(senders - 1)])
+        await turns()
+        assert [len(group) for group in slow_log.groups] == ([senders] if waits else [1])
+        slow_log.settle()
+        if waits:
+            await turns()
+            await round_of(took=0.01)
+            async with asyncio.timeout(5):
+                while not slow_log.groups:
+                    await asyncio.sleep(0.001)
+            assert [len(group) for group in slow_log.groups] == [senders - 1]
 
     in_loop(test)
 
@@ -202,6 +241,40 @@ def test_a_body_that_never_comes_is_given_up(
     assert json.loads(protocol.body)["reason"] == "slow_body"
 
 
+def test_each_slow_body_has_its_own_deadline_and_who_is_cancelled_by_others_is_not_late(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(body, "WITHIN", 0.05)
+
+    async def test(loop: asyncio.AbstractEventLoop) -> None:
+        arriving = body.Arriving(1_000_000)
+
+        def reads(comes: Callable[[], Any]) -> "asyncio.Task[bytes]":
+            return loop.create_task(body.read({"content-length": "2"}, Body(comes), 9, arriving))  # type: ignore[arg-type]
+
+        async def comes() -> bytes:
+            await asyncio.sleep(0.02)
+            return b"{}"
+
+        never = asyncio.Event()
+        here, stopped, first = reads(comes), reads(never.wait), reads(never.wait)
+        await asyncio.sleep(0.03)
+        second = reads(never.wait)
+        stopped.cancel()
+        assert await here == b"{}"
+        with pytest.raises(asyncio.CancelledError):
+            await stopped
+        with pytest.raises(RejectedDelivery, match="in time"):
+            await first
+        assert not second.done()
+        with pytest.raises(RejectedDelivery, match="in time"):
+            await second
+        assert not arriving._due
+        assert not arriving._late
+
+    in_loop(test)
+
+
 def test_a_sender_that_hangs_up_is_not_answered_and_nothing_is_kept(shop: Shop) -> None:
     async def hangs_up() -> bytes:
         raise ProtocolClosed
@@ -237,16 +310,16 @@ def test_more_than_there_is_room_for_is_refused_at_once_and_the_room_is_free_aga
 ) -> None:
     pieces = [b"x" * 100_000] * 3
 
-    async def held(room: body.Room, protocol: Protocol) -> bytes:
+    async def held(room: body.Arriving, protocol: Protocol) -> bytes:
         return await body.read({k.lower(): v for k, v in headers.items()}, protocol, 400_000, room)  # type: ignore[arg-type]
 
     async def test(_: asyncio.AbstractEventLoop) -> None:
-        room = body.Room(299_999)
+        room = body.Arriving(299_999)
         with pytest.raises(Overloaded):
             await held(room, Pieces(pieces))
         room.take(299_999)
         room.give_back(299_999)
-        room = body.Room(300_000)
+        room = body.Arriving(300_000)
         assert await held(room, Pieces(pieces)) == b"".join(pieces)
         room.take(300_000)
 
@@ -309,7 +382,7 @@ def test_what_waits_for_the_log_is_bounded_and_whoever_is_refused_hears_when_to_
 def test_a_body_that_breaks_off_is_refused(headers: dict[str, str], pieces: list[bytes], ends: int) -> None:
     async def test(_: asyncio.AbstractEventLoop) -> None:
         with pytest.raises(RejectedDelivery, match="broke off"):
-            await body.read(headers, Pieces(pieces, ends), 1_000_000, body.Room(1_000_000))  # type: ignore[arg-type]
+            await body.read(headers, Pieces(pieces, ends), 1_000_000, body.Arriving(1_000_000))  # type: ignore[arg-type]
 
     in_loop(test)
 
