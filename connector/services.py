@@ -22,7 +22,7 @@ from connector.domain import ADMIN_SECRETS, AdminConfig, Configuration, Destinat
 from connector.errors import ConfigurationError
 from connector.inbox import deliveries
 from connector.inbox.runner import positions
-from connector.inbox.sql import SqlLog, unpack
+from connector.inbox.sql import PAGE, SqlLog, unpack
 from connector.ports import Api, Asked, EventLog, History, Rec, Remembers, Silent, Source
 from connector.segments.evaluate import RuleSet
 from connector.sources import SOURCES, configured
@@ -69,7 +69,7 @@ class Services:
             held.callback(self.database.close)
             # A SQLite file has one writer, whatever it is for; a server has one for each, who do not wait for others.
             same = settings.inbox_url == settings.database_url and self.database.dialect == "sqlite"
-            self.inbox = self.database if same else Database(settings.inbox_url, one_writer=False)
+            self.inbox = self.database if same else Database(settings.inbox_url, one_writer=False, page=PAGE)
             held.callback(self.inbox.close)
             try:
                 held.callback(share_database(self.database).give_back)

@@ -82,12 +82,13 @@ def _target(target: str) -> Iterator["Side"]:
 def _side(database_url: str, inbox_url: str) -> Iterator["Side"]:
     from sqlalchemy.exc import SQLAlchemyError
 
+    from connector.inbox.sql import PAGE
     from connector.storage.copying import Side
     from connector.storage.database import Database
     from connector.storage.in_use import database_alone
 
     state = Database(database_url)
-    log = state if inbox_url == database_url else Database(inbox_url)
+    log = state if inbox_url == database_url else Database(inbox_url, page=PAGE)
     try:
         try:
             held = database_alone(state)

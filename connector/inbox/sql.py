@@ -18,6 +18,10 @@ from connector.ports import New, Partition, Rec, Settled, Standing
 from connector.storage.database import Database
 from connector.storage.tables import delivery, inbox_metadata, log_head
 
+PAGE = 8192
+"""Bytes of a page in a SQLite file of deliveries. Of 4096, the default, each has one: packed they take 2 KB. On these a
+delivery costs a fifth less CPU to write, and the file is 40 % smaller (2026-11)."""
+
 _COLUMNS = (
     delivery.c.pos,
     delivery.c.key,
@@ -29,8 +33,8 @@ _COLUMNS = (
     delivery.c.body,
 )
 # For the driver's own cursor: SQLAlchemy's parameter handling would cost as much as the rest of the write. One
-# statement of many rows, heads in one JSON text, no index, larger pages, fewer partitions: none of these took a share
-# off a delivery that could be measured (2026-11).
+# statement of many rows, heads in one JSON text, no index, fewer partitions: none of these took a share off a delivery
+# that could be measured (2026-11).
 _NOW = "SELECT part, head FROM log_head"
 _ADVANCE = "UPDATE log_head SET head = ? WHERE part = ?"
 _INSERT = (

@@ -77,3 +77,17 @@ def test_the_number_of_partitions_stays_as_first_made(log: SqlLog) -> None:
     other = SqlLog(log.database, 16, dict)
     other.create()
     assert other.partitions == 4, "or a customer's later deliveries would overtake earlier ones in another partition"
+
+
+def test_a_new_file_has_pages_for_several_deliveries_and_one_that_is_there_keeps_its_own(tmp_path: Path) -> None:
+    for name, pages in (("new", (sql.PAGE, sql.PAGE)), ("older", (4096, sql.PAGE))):
+        for page in pages:
+            database = Database(sqlite_url(tmp_path / name), page=page)
+            log = SqlLog(database, 4, dict)
+            log.create()
+            log.append([new(page)])
+            with database.read() as connection:
+                assert connection.execute(text("PRAGMA page_size")).scalar_one() == pages[0]
+                assert connection.execute(text("PRAGMA journal_mode")).scalar_one() == "wal"
+            log.close()
+            database.close()
