@@ -86,7 +86,7 @@ def web(address: str, port: int, stopping: Callable[[], None] | None = None) -> 
         interface=Interfaces.RSGI,
         http=HTTPModes.http1,
         workers=1,
-        loop=Loops.auto,  # uvloop where it is installed: a delivery costs a seventh less
+        loop=Loops.auto,  # uvloop where there is one (not on Windows): a delivery costs a seventh less
         backlog=_CONNECTIONS,
         backpressure=_connections(),
         http1_settings=HTTP1Settings(header_read_timeout=10_000, max_buffer_size=_HEADERS),
