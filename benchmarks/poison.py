@@ -1,8 +1,8 @@
 """What records that break us cost the others: the CPU of a clean run beside one in which some raise.
 
-`understanding`: their source stumbles over them. `first` and `last`: the line raises before its first and after its
-last write, and nothing says which record it was. Attempts until each is a dead letter are part of it; time is made to
-pass.
+`source`: their source stumbles over them. `thing`: the line does, as it makes a row of what is in them. `person`: it
+does as it decides about the person, after most was written. `nobody`: it raises after its last write, as the database
+does, and nothing says over which record. Attempts until each is a dead letter are part of it; time is made to pass.
 """
 
 import argparse
@@ -21,10 +21,11 @@ from connector.inbox.notes import Notes
 from connector.inbox.parking import Parking
 from connector.inbox.runner import run_once
 from connector.logs import configure
-from connector.pipeline import line, meaning
+from connector.pipeline import line, meaning, things
 from connector.ports import New
+from connector.segments import store as segment_store
 
-WHERE = ("understanding", "first", "last")
+WHERE = ("source", "thing", "person", "nobody")
 
 
 def main() -> None:
@@ -82,35 +83,56 @@ def run(items: list[New], where: str, every: int) -> tuple[float, int, int]:
 
 def poison(where: str, every: int) -> Callable[[], None]:
     """Lets bad records raise there; what takes that back."""
+    bad_people: set[int] = set()
 
-    def check(ids: Any) -> None:
-        if any(int(id_[1:]) % every == every // 2 for id_ in ids):
+    def bad(id_: str) -> bool:
+        return int(id_[1:]) % every == every // 2
+
+    def check(*ids: str) -> None:
+        if any(map(bad, ids)):
             raise RuntimeError("bad")
 
-    normalised, work_off = meaning._normalised, line.Pipeline._work_off
+    def source(real: Any, delivery: Any, *rest: Any) -> Any:
+        check(delivery.id)
+        return real(delivery, *rest)
 
-    def understanding(delivery: Any, *rest: Any) -> Any:
-        check([delivery.id])
-        return normalised(delivery, *rest)
+    def thing(real: Any, made: Any, one: Any, *rest: Any) -> None:
+        check(one.delivery.id)
+        real(made, one, *rest)
 
-    def first(self: Any, tx: Any, meant: Any, now: int) -> None:
-        check(one.delivery.id for one in meant)
-        work_off(self, tx, meant, now)
+    def identify(real: Any, tx: Any, meant: Any, *rest: Any) -> Any:
+        found = real(tx, meant, *rest)
+        bad_people.clear()
+        bad_people.update(one.person for one in meant if bad(one.delivery.id))
+        return found
 
-    def last(self: Any, tx: Any, meant: Any, now: int) -> None:
-        work_off(self, tx, meant, now)
-        check(one.delivery.id for one in meant)
+    def facts(real: Any, *rest: Any) -> Any:
+        return real(*rest) | dict.fromkeys(bad_people)  # None, over which every rule stumbles
 
-    if where == "understanding":
-        meaning._normalised = understanding
-    elif where:
-        line.Pipeline._work_off = first if where == "first" else last  # type: ignore[method-assign]
+    def work_off(real: Any, self: Any, tx: Any, meant: Any, now: int) -> None:
+        real(self, tx, meant, now)
+        check(*(one.delivery.id for one in meant))
+
+    places: dict[str, list[tuple[Any, str, Callable[..., Any]]]] = {
+        "": [],
+        "source": [(meaning, "_normalised", source)],
+        "thing": [(things, "_add", thing)],
+        "person": [(line, "identify", identify), (segment_store, "load_facts", facts)],
+        "nobody": [(line.Pipeline, "_work_off", work_off)],
+    }
+    before = [(owner, name, getattr(owner, name)) for owner, name, _ in places[where]]
+    for owner, name, instead in places[where]:
+        setattr(owner, name, _instead(instead, getattr(owner, name)))
 
     def restore() -> None:
-        meaning._normalised = normalised
-        line.Pipeline._work_off = work_off  # type: ignore[method-assign]
+        for owner, name, real in before:
+            setattr(owner, name, real)
 
     return restore
+
+
+def _instead(of: Callable[..., Any], real: Callable[..., Any]) -> Callable[..., Any]:
+    return lambda *arguments: of(real, *arguments)
 
 
 if __name__ == "__main__":

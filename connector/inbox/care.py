@@ -1,6 +1,6 @@
 """How many records to take at once, when some of them break us."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import structlog
 from sqlalchemy.exc import DatabaseError, DataError, DBAPIError, IntegrityError, ProgrammingError
@@ -26,6 +26,18 @@ def faults_of_ours(error: BaseException) -> bool:
 def stalled(error: Exception) -> bool:
     """True when PostgreSQL has put an end to a transaction, because for too long we asked nothing in it."""
     return isinstance(error, DBAPIError) and getattr(error.orig, "sqlstate", "") == "25P03"
+
+
+def with_later(records: Iterable[Rec], raised: Mapping[Rec, Exception]) -> dict[Rec, Exception]:
+    """Those of these records that raised, and all that come later of the same customers."""
+    stuck: dict[str, Exception] = {}
+    broken = {}
+    for record in records:
+        if record in raised:
+            stuck.setdefault(record.key, raised[record])
+        if record.key in stuck:
+            broken[record] = stuck[record.key]
+    return broken
 
 
 class Care:

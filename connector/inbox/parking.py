@@ -11,7 +11,7 @@ from sqlalchemy import Connection, RowMapping, bindparam, delete, func, insert, 
 from connector.clock import MINUTE, SECOND, Millis
 from connector.errors import UnprocessableEvent
 from connector.inbox import deliveries
-from connector.inbox.care import faults_of_ours
+from connector.inbox.care import faults_of_ours, with_later
 from connector.inbox.notes import KILLED, Note, Notes
 from connector.ports import Rec
 from connector.storage import counters
@@ -28,8 +28,9 @@ _WAITS: Sequence[Millis] = (SECOND, 10 * SECOND, MINUTE, 10 * MINUTE)
 
 _MOST = 200  # deliveries of one customer that wait: a sender that does not stop must not fill the table
 _DEATHS = 2  # of workers, over one delivery alone
-_KEYS = 20  # customers in one transaction
-_PIECE = 50  # deliveries of one of them in it
+_CAREFUL = -1  # deaths of a customer over none of whose deliveries alone a worker has died, but over them among others
+_KEYS = 50  # customers in one transaction
+_PIECE = 20  # deliveries of one of them in it
 
 _KEY = parked_key.c.key == bindparam("key_")
 _HELD = select(parked_key).where(parked_key.c.key.in_(bindparam("keys", expanding=True))).order_by(parked_key.c.key)
@@ -70,46 +71,54 @@ class Parking:
         with self._database.tx() as tx:
             # What another worker has under way is its own until it is done.
             due = tx.execute(_DUE.with_for_update(skip_locked=True), {"now_": now}).mappings().all()
-            return sum(self._try(tx, row, now) for row in due)
+            customers = [_Customer(row, _records(tx, row["key"], _PIECE)) for row in due]
+            for one in customers:
+                if one.deaths:
+                    # One delivery and no more: what went through must stay so when the next one kills us.
+                    self._try(tx, [one], now)
+            while trying := [one for one in customers if not one.deaths and one.records and one.due_at <= now]:
+                self._try(tx, trying, now)
+            for one in customers:
+                one.save(tx)
+            return sum(one.settled + (one.due_at > now) for one in customers)
 
-    def _try(self, tx: Connection, row: RowMapping, now: Millis) -> int:
-        """Take a customer's deliveries in order until one fails that is worth another attempt."""
-        key, attempts, deaths, message = row["key"], row["attempts"], row["deaths"], row["message"]
-        settled, due_at = 0, now
-        for id_, record in _records(tx, key, _PIECE):
-            fault = self._fault(tx, record, deaths, now)
-            if fault is None:
-                attempts = 0
-            else:
-                attempts, message = attempts + 1, fault.message
-                if attempts <= len(_WAITS) and fault.reason != KILLED:
-                    due_at = now + _WAITS[attempts - 1]
+    def _try(self, tx: Connection, customers: Sequence["_Customer"], now: Millis) -> None:
+        """Take the deliveries of these customers in order until, of each, one fails."""
+        pieces = [(one, one.piece()) for one in customers]
+        records = [record for _, piece in pieces for _, record in piece]
+        faults = self._faults(tx, records, customers[0].deaths, now)
+        for one, piece in pieces:
+            for id_, record in piece:
+                fault = faults.get(record)
+                if not one.settle(None if fault is None else told(fault), now):
                     break
-                _bury(tx, record, fault, now)
-            tx.execute(_GONE, {"id_": id_})
-            settled, deaths = settled + 1, 0
-        left = row["waiting"] - settled
-        if left:
-            news = {"waiting": left, "attempts": attempts, "due_at": due_at, "message": message, "deaths": deaths}
-            tx.execute(update(parked_key).where(_KEY).values(news), {"key_": key})
-        else:
-            tx.execute(delete(parked_key).where(_KEY), {"key_": key})
-        return settled + (due_at > now)
+                if fault is not None:
+                    _bury(tx, record, told(fault), now)
+                tx.execute(_GONE, {"id_": id_})
+                if fault is not None:
+                    break  # those behind it have been given back with it
 
-    def _fault(self, tx: Connection, record: Rec, deaths: int, now: Millis) -> UnprocessableEvent | None:
-        """What a record does to us when it is tried alone; one that has killed two workers is not."""
+    def _faults(self, tx: Connection, records: Sequence[Rec], deaths: int, now: Millis) -> Mapping[Rec, Exception]:
+        """What these do to us, and those behind each of them; the others are done. One that has killed two workers is
+        not tried."""
+        first = records[0]
         if deaths >= _DEATHS:
-            return UnprocessableEvent(f"{deaths} workers came to grief over it alone", reason=KILLED)
-        note = Note(0, record.pos, record.pos + 1, 1, record.source, record.delivery_id, parked=True, deaths=deaths)
+            return {first: UnprocessableEvent(f"{deaths} workers came to grief over it alone", reason=KILLED)}
+        count, at = len(records), (first.source, first.delivery_id)
+        note = Note(0, first.pos, first.pos + 1, count, *at, parked=True, deaths=deaths)
         try:
             with self._notes.at(note), tx.begin_nested():
-                for fault in self._handle(tx, [record], now).values():
-                    return told(fault)
+                return self._handle(tx, records, now)
         except Exception as error:
             if faults_of_ours(error):
                 raise
-            return told(error)
-        return None
+            if count == 1:
+                return {first: error}
+        broken: dict[Rec, Exception] = {}
+        for record in records:
+            if record not in broken:
+                broken = with_later(records, broken | dict(self._faults(tx, [record], deaths, now)))
+        return broken
 
     def _park(self, tx: Connection, broken: Mapping[Rec, Exception], now: Millis) -> None:
         rows = []
@@ -132,6 +141,42 @@ class Parking:
         return new
 
 
+class _Customer:
+    """A customer who is held up, and the first of the deliveries that wait."""
+
+    def __init__(self, row: RowMapping, records: list[tuple[int, Rec]]) -> None:
+        self.key, self.waiting, self.attempts = row["key"], row["waiting"], row["attempts"]
+        self.deaths, self.message, self.due_at = row["deaths"], row["message"], row["due_at"]
+        self.records = records
+        self.settled = 0
+
+    def piece(self) -> list[tuple[int, Rec]]:
+        """What to try next: a single one, of which nobody knows whether it is to blame; after that all."""
+        return self.records[:1] if self.deaths or self.attempts else list(self.records)
+
+    def settle(self, fault: UnprocessableEvent | None, now: Millis) -> bool:
+        """The first one raised this; True when it is done with, False when it is worth another attempt."""
+        if fault is None:
+            self.attempts = 0
+        else:
+            self.attempts, self.message = self.attempts + 1, fault.message
+            if self.attempts <= len(_WAITS) and fault.reason != KILLED:
+                self.due_at = now + _WAITS[self.attempts - 1]
+                return False
+        del self.records[0]
+        self.settled += 1
+        self.deaths = _CAREFUL if self.deaths else 0
+        return True
+
+    def save(self, tx: Connection) -> None:
+        left = self.waiting - self.settled
+        if left:
+            news = {"waiting": left, "attempts": self.attempts, "due_at": self.due_at, "message": self.message}
+            tx.execute(update(parked_key).where(_KEY).values(news | {"deaths": self.deaths}), {"key_": self.key})
+        else:
+            tx.execute(delete(parked_key).where(_KEY), {"key_": self.key})
+
+
 def told(fault: Exception) -> UnprocessableEvent:
     """Why a record is, or may become, a dead letter."""
     if isinstance(fault, UnprocessableEvent):
@@ -140,10 +185,13 @@ def told(fault: Exception) -> UnprocessableEvent:
 
 
 def killed(tx: Connection, note: Note) -> None:
-    """Remember that a worker died over a parked delivery."""
+    """Remember that a worker died over a parked delivery; or over several, each of which is to be tried alone then."""
+    if note.records > 1:
+        tx.execute(update(parked_key).where(parked_key.c.deaths == 0).values(deaths=_CAREFUL))
+        return
     same = (parked.c.source == note.source, parked.c.delivery_id == note.delivery, parked.c.pos == note.first)
     keys = select(parked.c.key).where(*same)
-    tx.execute(update(parked_key).where(parked_key.c.key.in_(keys)).values(deaths=note.deaths + 1))
+    tx.execute(update(parked_key).where(parked_key.c.key.in_(keys)).values(deaths=max(note.deaths, 0) + 1))
 
 
 def standing(connection: Connection) -> dict[str, Any]:

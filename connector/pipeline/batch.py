@@ -1,18 +1,24 @@
 """What travels down the line: deliveries with their meaning, and what they touch."""
 
 from collections import defaultdict
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import Any
 
 from connector.domain import Delivery, Normalised
+from connector.pipeline.stumbles import Stumbles
+from connector.ports import Rec
 
 
 @dataclass(slots=True)
 class Meant:
-    """A delivery and what it means. `account`: the destination whose record ids it speaks of."""
+    """A record of the log, the delivery in it and what that means. `account`: the destination whose record ids it
+    speaks of; `faults`: what is wrong in it and could be left out."""
 
+    record: Rec
     delivery: Delivery
     normalised: Normalised
+    faults: Collection[str] = ()
     person: int | None = None
     account: str | None = None
 
@@ -21,6 +27,7 @@ class Meant:
 class Batch:
     """What a batch touches and what must be recomputed."""
 
+    stumbles: Stumbles = field(default_factory=Stumbles)
     touched: set[int] = field(default_factory=set)
     parts: dict[str, set[int]] = field(default_factory=lambda: defaultdict(set))
     loud: set[int] = field(default_factory=set)

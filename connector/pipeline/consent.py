@@ -14,12 +14,13 @@ def apply_consent(meant: Sequence[Meant], persons: Mapping[int, Person], batch: 
     for one in meant:
         if not one.normalised.consents or one.person is None:
             continue
-        person = persons[one.person]
-        after = consent.apply(person.consent, one.normalised.consents, one.delivery.source)
-        for channel, word in after.items():
-            before = person.consent.get(channel, {}).get("state", "unknown")
-            if before != word["state"]:
-                data = {"channel": channel, "from": before, "to": word["state"], "source": word["source"]}
-                batch.changes.append(change(person.id, "consent", data, now))
-        if after != person.consent:
-            person.consent, person.changed = after, True
+        with batch.stumbles.of(one.record):
+            person = persons[one.person]
+            after = consent.apply(person.consent, one.normalised.consents, one.delivery.source)
+            for channel, word in after.items():
+                before = person.consent.get(channel, {}).get("state", "unknown")
+                if before != word["state"]:
+                    data = {"channel": channel, "from": before, "to": word["state"], "source": word["source"]}
+                    batch.changes.append(change(person.id, "consent", data, now))
+            if after != person.consent:
+                person.consent, person.changed = after, True

@@ -39,27 +39,31 @@ class Decisions:
         before = segment_store.load_memberships(tx, list(persons))
         moved, cues, segments = [], [], {}
         for id_, person in persons.items():
-            verdicts = self.ruleset.evaluate(facts[id_], now)
-            segments[id_] = [segment for segment, verdict in verdicts.items() if verdict.matched]
-            told = id_ in batch.loud and person.email is not None
-            unfilled = {segment for segment, last in filling.items() if id_ <= last}
-            if told and (not person.reachable or id_ in batch.untold):
-                # A flow that waits for this segment could not start before there was an address.
-                known = before.get(id_, {}).items()
-                untold = batch.untold[id_] if person.reachable else {segment for segment, row in known if row.matched}
-                for segment in sorted((untold - batch.told[id_] - unfilled) & {*segments[id_]}):
-                    cues += self._cues(id_, segment, True, now)
-            for move in membership.changes(before.get(id_, {}), verdicts, now):
-                moved.append((id_, move))
-                if move.kind == "moved":
-                    continue
-                entered = move.kind == "entered"
-                data = {"segment": move.segment, "in": entered, "because": verdicts[move.segment].because}
-                batch.changes.append(change(id_, "segment", data, now))
-                if person.email is not None and move.segment not in unfilled:
-                    cues += self._cues(id_, move.segment, entered, now, afterwards=not told)
+            with batch.stumbles.about(id_):
+                verdicts = self.ruleset.evaluate(facts[id_], now)
+                segments[id_] = [segment for segment, verdict in verdicts.items() if verdict.matched]
+                told = id_ in batch.loud and person.email is not None
+                unfilled = {segment for segment, last in filling.items() if id_ <= last}
+                if told and (not person.reachable or id_ in batch.untold):
+                    # A flow that waits for this segment could not start before there was an address.
+                    known = before.get(id_, {}).items()
+                    untold = (
+                        batch.untold[id_] if person.reachable else {segment for segment, row in known if row.matched}
+                    )
+                    for segment in sorted((untold - batch.told[id_] - unfilled) & {*segments[id_]}):
+                        cues += self._cues(id_, segment, True, now)
+                for move in membership.changes(before.get(id_, {}), verdicts, now):
+                    moved.append((id_, move))
+                    if move.kind == "moved":
+                        continue
+                    entered = move.kind == "entered"
+                    data = {"segment": move.segment, "in": entered, "because": verdicts[move.segment].because}
+                    batch.changes.append(change(id_, "segment", data, now))
+                    if person.email is not None and move.segment not in unfilled:
+                        cues += self._cues(id_, move.segment, entered, now, afterwards=not told)
+        batch.stumbles.settle()
         segment_store.save_memberships(tx, moved)
-        self.want(tx, persons, segments, now, bulk=batch.again - batch.news, settles_at=now + _REPLAY_RESTS)
+        self.want(tx, persons, segments, batch, now, bulk=batch.again - batch.news, settles_at=now + _REPLAY_RESTS)
         sync_store.add_cues(tx, cues)
 
     def tell_filled(
@@ -105,6 +109,7 @@ class Decisions:
         tx: Connection,
         persons: Mapping[int, Person],
         segments: Mapping[int, Sequence[str]],
+        batch: Batch,
         now: Millis,
         *,
         bulk: Collection[int],
@@ -121,28 +126,30 @@ class Decisions:
         shown = {one.name: [field.name for field in self.configuration.fields_of(one.name)] for one in destinations}
         rows = []
         for person in reachable:
-            states = consent.states(person.consent)
-            values = desired.field_values(fields, person.traits, states)
-            for destination in destinations:
-                want = desired.contact(
-                    destination,
-                    email=person.email or "",
-                    traits=person.traits,
-                    consent=states,
-                    segments=segments[person.id],
-                    fields={name: values[name] for name in shown[destination.name]},
-                )
-                had, pushed, pushed_at = known.get((destination.name, person.id), (None, None, 0))
-                if want != had:
-                    rows.append(
-                        {
-                            "destination": destination.name,
-                            "profile_id": person.id,
-                            "desired": want,
-                            "pending": int(want != pushed),
-                            "due_at": pace.due(destination, want, pushed, pushed_at, now),
-                            "changed_at": now,
-                            "bulk": int(person.id in bulk),
-                        }
+            with batch.stumbles.about(person.id):
+                states = consent.states(person.consent)
+                values = desired.field_values(fields, person.traits, states)
+                for destination in destinations:
+                    want = desired.contact(
+                        destination,
+                        email=person.email or "",
+                        traits=person.traits,
+                        consent=states,
+                        segments=segments[person.id],
+                        fields={name: values[name] for name in shown[destination.name]},
                     )
+                    had, pushed, pushed_at = known.get((destination.name, person.id), (None, None, 0))
+                    if want != had:
+                        rows.append(
+                            {
+                                "destination": destination.name,
+                                "profile_id": person.id,
+                                "desired": want,
+                                "pending": int(want != pushed),
+                                "due_at": pace.due(destination, want, pushed, pushed_at, now),
+                                "changed_at": now,
+                                "bulk": int(person.id in bulk),
+                            }
+                        )
+        batch.stumbles.settle()
         sync_store.want(tx, rows, settles_at)

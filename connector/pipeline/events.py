@@ -25,11 +25,12 @@ def event_rows(meant: Sequence[Meant], batch: Batch, zone: ZoneInfo) -> list[dic
     for one in meant:
         if one.person is None:
             continue
-        for event in one.normalised.events:
-            rows.append(_event_row(one.person, one.delivery.source, event, zone))
-            if event.name == "Product Viewed":
-                batch.parts["views"].add(one.person)
-            log.debug("event.stored", delivery=one.delivery.id, event_id=event.id, profile=one.person)
+        with batch.stumbles.of(one.record):
+            for event in one.normalised.events:
+                rows.append(_event_row(one.person, one.delivery.source, event, zone))
+                if event.name == "Product Viewed":
+                    batch.parts["views"].add(one.person)
+                log.debug("event.stored", delivery=one.delivery.id, event_id=event.id, profile=one.person)
     return rows
 
 

@@ -12,14 +12,16 @@ from connector.domain import Configuration
 from connector.errors import CannotMerge
 from connector.fetch import store as fetches
 from connector.inbox import deliveries
+from connector.inbox.care import with_later
 from connector.pipeline.batch import Batch, Meant
 from connector.pipeline.consent import apply_consent
 from connector.pipeline.decisions import Decisions
 from connector.pipeline.erased import without_erased
 from connector.pipeline.events import event_rows, give_orders, place_waiting
-from connector.pipeline.meaning import understand
+from connector.pipeline.meaning import counted, understand
 from connector.pipeline.people import identify, load, unite
-from connector.pipeline.things import store_things
+from connector.pipeline.stumbles import Stumbled
+from connector.pipeline.things import store_things, things_of
 from connector.pipeline.traits import compute_traits
 from connector.pipeline.unmerge import separate
 from connector.ports import Rec, Source
@@ -60,23 +62,40 @@ class Pipeline:
 
     def handle(self, tx: Connection, records: Sequence[Rec], now: Millis) -> dict[Rec, Exception]:
         """Work off records of the log: all effects, in the caller's transaction. A record that cannot be understood
-        goes to dead letters. Returned are those over which their source stumbles, with later ones of the same customer:
-        none of them has had an effect. Anything else that fails raises, and then nothing is written."""
+        goes to dead letters. Returned are those over which their source or the line stumbles, with later ones of the
+        same customer: none of them has had an effect. What cannot be laid on a customer raises, and then nothing is
+        written."""
         fresh = deliveries.fresh(tx, records, now)
-        meant, letters, broken, counts = understand(fresh, self.configuration, self._sources)
-        deliveries.unseen(tx, list(broken))
-        self._shapes.look(tx, (one.delivery for one in meant), now)
+        meant, letters, broken = understand(fresh, self.configuration, self._sources)
+        done: list[Meant] = []
         for lawful, some in groupby(meant, lambda one: one.normalised.privacy is not None):
+            free = without(some, broken)
             if lawful:
-                alone(tx)  # what of a person is to go is spread too wide to be held
-                for one in some:
+                if free:
+                    alone(tx)  # what of a person is to go is spread too wide to be held
+                for one in free:
                     privacy.take(tx, one.delivery, one.normalised, self.configuration.destinations, now)
             else:
-                self._work_off(tx, without_erased(tx, list(some)), now)
-        fetches.want(tx, self._named(meant), now)
+                while raised := self._stumbled(tx, free, now):
+                    broken = with_later(fresh, broken | raised)
+                    free = without(free, broken)
+            done += free
+        deliveries.unseen(tx, list(broken))
+        self._shapes.look(tx, (one.delivery for one in done), now)
+        fetches.want(tx, self._named(done), now)
+        letters = [(record, error) for record, error in letters if record not in broken]
         deliveries.add_dead_letters(tx, letters, now)
-        counters.add(tx, counts, now)
+        counters.add(tx, counted(done, letters), now)
         return broken
+
+    def _stumbled(self, tx: Connection, meant: Sequence[Meant], now: Millis) -> dict[Rec, Exception]:
+        """Those over which the line stumbles: then nothing of `meant` is written. None of them: all of it is."""
+        try:
+            with tx.begin_nested():
+                self._work_off(tx, without_erased(tx, meant), now)
+        except Stumbled as stumbled:
+            return dict(stumbled.over)
+        return {}
 
     def _named(self, meant: Sequence[Meant]) -> Iterator[fetches.Wanted]:
         """What the deliveries only name. Another shop of the same sender is none of ours."""
@@ -88,15 +107,19 @@ class Pipeline:
                     yield fetches.Wanted(one.delivery.source, wanted.kind, wanted.id, one.delivery.received_at, quiet)
 
     def _work_off(self, tx: Connection, meant: Sequence[Meant], now: Millis) -> None:
+        if not meant:
+            return
         shop, batch = self.configuration.store, Batch()
         people = identify(tx, meant, batch, self._rules, now)
         counters.add(tx, {("identity", reason): count for reason, count in people.refused.items()}, now)
         persons = load(tx, people, batch, now)
-        store_things(tx, meant, batch, shop)
-        self._add_events(tx, event_rows(meant, batch, self._zone), now)
+        things, events = things_of(tx, meant, batch, shop), event_rows(meant, batch, self._zone)
+        apply_consent(meant, persons, batch, now)
+        batch.stumbles.settle()
+        store_things(tx, things)
+        self._add_events(tx, events, now)
         give_orders(tx, batch)
         self._add_events(tx, place_waiting(tx, meant, self._zone, now), now)
-        apply_consent(meant, persons, batch, now)
         compute_traits(tx, persons, batch, shop, now)
         store.save(tx, persons.values(), now)
         self._move_contacts(tx, persons, batch, now)
@@ -170,8 +193,13 @@ class Pipeline:
         segments = {
             person: [segment for segment, row in rows.get(person, {}).items() if row.matched] for person in persons
         }
-        self._decisions.want(tx, persons, segments, now, bulk=persons)
+        self._decisions.want(tx, persons, segments, Batch(), now, bulk=persons)
         self._decisions.tell_filled(tx, persons, segments, filled, now)
         if filled:
             inside = {person: filled in segments[person] for person in persons}
             self._outbox.filled(tx, filled, inside, BECAUSE, now)
+
+
+def without(meant: Iterable[Meant], broken: Mapping[Rec, Exception]) -> list[Meant]:
+    """Those of them that are not broken."""
+    return [one for one in meant if one.record not in broken]

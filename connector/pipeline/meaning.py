@@ -1,7 +1,7 @@
 """What deliveries mean: each in the hands of its source, or among the dead letters."""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 import structlog
 
@@ -19,10 +19,10 @@ log = structlog.get_logger("pipeline")
 
 def understand(
     records: Iterable[Rec], configuration: Configuration, sources: Mapping[str, Source]
-) -> tuple[list[Meant], list[tuple[Rec, UnprocessableEvent]], dict[Rec, Exception], Counter[tuple[str, str]]]:
-    """Those that mean something, those that nobody understands with the reason, those over which a source of ours
-    stumbles with all later ones of the same customer, and (counter, label) -> how many."""
-    meant, letters, counts = [], [], Counter[tuple[str, str]]()
+) -> tuple[list[Meant], list[tuple[Rec, UnprocessableEvent]], dict[Rec, Exception]]:
+    """Those that mean something, those that nobody understands with the reason, and those over which a source of ours
+    stumbles with all later ones of the same customer."""
+    meant, letters = [], []
     broken: dict[Rec, Exception] = {}
     stuck: dict[str, Exception] = {}
     for record in records:
@@ -34,23 +34,31 @@ def understand(
             with noticing() as faults:
                 normalised = _normalised(delivery, configuration, sources)
         except UnprocessableEvent as error:
-            counts[("deliveries", f"{record.source}/{record.topic}")] += 1
             letters.append((record, error))
-            counts[("dead_letters", error.reason)] += 1
             log.warning("delivery.unprocessable", delivery=delivery.id, topic=delivery.topic, reason=error.reason)
             continue
         except Exception as error:
             broken[record] = stuck[record.key] = error
             continue
-        counts[("deliveries", f"{record.source}/{record.topic}")] += 1
-        if not record.topic.startswith(deliveries.FETCHED):
-            counts[(GOOD, record.source)] += 1
-        for fault in set(faults):
-            counts[(FAULTS, f"{record.source}/{fault}")] += 1
-        if normalised.skipped:
-            counts[("skipped", f"{record.source}/{normalised.skipped}")] += 1
-        meant.append(Meant(delivery, normalised, account=_account(delivery, normalised, configuration)))
-    return meant, letters, broken, counts
+        account = _account(delivery, normalised, configuration)
+        meant.append(Meant(record, delivery, normalised, set(faults), account=account))
+    return meant, letters, broken
+
+
+def counted(meant: Iterable[Meant], letters: Sequence[tuple[Rec, UnprocessableEvent]]) -> Counter[tuple[str, str]]:
+    """(counter, label) -> how many, of what was worked on."""
+    counts = Counter(("dead_letters", error.reason) for _, error in letters)
+    counts.update(("deliveries", f"{record.source}/{record.topic}") for record, _ in letters)
+    for one in meant:
+        source, topic = one.record.source, one.record.topic
+        counts[("deliveries", f"{source}/{topic}")] += 1
+        if not topic.startswith(deliveries.FETCHED):
+            counts[(GOOD, source)] += 1
+        for fault in one.faults:
+            counts[(FAULTS, f"{source}/{fault}")] += 1
+        if one.normalised.skipped:
+            counts[("skipped", f"{source}/{one.normalised.skipped}")] += 1
+    return counts
 
 
 def _normalised(delivery: Delivery, configuration: Configuration, sources: Mapping[str, Source]) -> Normalised:

@@ -48,13 +48,15 @@ def identify(tx: Connection, meant: Sequence[Meant], batch: Batch, rules: Rules,
     for one in meant:
         normalised, source = one.normalised, one.delivery.source
         unknown = normalised.known_only and not any(known_as in known for known_as in normalised.identifiers)
-        person = people.resolve(
-            () if unknown else normalised.identifiers,
-            owned_at=_as_of(one) if normalised.authoritative else None,
-            unverified=normalised.unverified,
-            merged_from=normalised.merged_from,
-            told_by=(source, one.delivery.id),
-        )
+        person = None
+        with batch.stumbles.of(one.record):
+            person = people.resolve(
+                () if unknown else normalised.identifiers,
+                owned_at=_as_of(one) if normalised.authoritative else None,
+                unverified=normalised.unverified,
+                merged_from=normalised.merged_from,
+                told_by=(source, one.delivery.id),
+            )
         if person is None and normalised.order_ref is not None:
             person = by_order.get((source, normalised.order_ref))
         if person is None and normalised.contact is not None:
@@ -66,6 +68,7 @@ def identify(tx: Connection, meant: Sequence[Meant], batch: Batch, rules: Rules,
             for entity in normalised.entities:
                 if entity.kind == "order":
                     by_order[source, entity.id] = person
+    batch.stumbles.settle()  # what is known of people is not to be trusted any more
     for one in meant:
         if one.person is None and one.normalised.order_ref is not None:
             # A refund may have come before its order and still be in the same batch.
@@ -74,6 +77,7 @@ def identify(tx: Connection, meant: Sequence[Meant], batch: Batch, rules: Rules,
             one.person = people.find(one.person)
             concerned = {one.person} | _buyers(one, stored, people, batch)
             batch.touched |= concerned
+            batch.stumbles.concern(concerned, [one.record])
             replayed = one.delivery.headers.get(deliveries.REPLAY)
             if replayed not in deliveries.QUIET:
                 batch.loud |= concerned
@@ -85,6 +89,7 @@ def identify(tx: Connection, meant: Sequence[Meant], batch: Batch, rules: Rules,
         if ends[0] != ends[1]:
             batch.moved.append((identifier.value, *ends))
             batch.touched |= set(ends)
+            batch.stumbles.concern(ends[:1], batch.stumbles.concerning(ends[1]))
     ties = {one: people.find(person) for one, person in people.tied.items()}
     store.tie(tx, ties, source_of, now, people.shared, people.owned_at, known)
     devices = [(people.find(one), ("device", of.value)) for of, both in people.shared.items() for one in both]

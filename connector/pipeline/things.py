@@ -2,6 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import orjson
@@ -20,45 +21,69 @@ _PARTS = {
 }
 
 
-def store_things(tx: Connection, meant: Sequence[Meant], batch: Batch, shop: StoreInfo) -> None:
-    """Put the things of the batch in place of older versions, and note whose traits must be recomputed."""
-    entities, orders, deleted, refunds = [], [], [], []
-    settle: set[tuple[str, str]] = set()
+@dataclass(slots=True)
+class Things:
+    """Rows to store, and the orders (source, id) whose refunds may have come before them."""
+
+    entities: list[dict[str, Any]] = field(default_factory=list)
+    orders: list[dict[str, Any]] = field(default_factory=list)
+    deleted: list[dict[str, Any]] = field(default_factory=list)
+    refunds: list[dict[str, Any]] = field(default_factory=list)
+    settle: set[tuple[str, str]] = field(default_factory=set)
+
+
+def things_of(tx: Connection, meant: Sequence[Meant], batch: Batch, shop: StoreInfo) -> Things:
+    """The things of the batch; noted in it is whose traits must be recomputed. Nothing is written yet."""
+    things = Things()
     customers: list[tuple[Meant, Entity | None]] = []
     for one in meant:
-        source = one.delivery.source
-        for entity in one.normalised.entities:
-            if entity.kind == "customer":
-                customers.append((one, entity))
-            elif entity.kind == "refund":
-                refunds.append(_refund_row(source, entity, shop))
-                settle.add((source, entity.data["order_id"]))
-            elif entity.kind != "order":
-                entities.append(_entity_row(source, entity, one.person))
-            elif entity.deleted:
-                deleted.append({"source": source, "id": entity.id, "at": entity.updated_at})
-            else:
-                orders.append(_order_row(source, entity, one.person, shop))
-                settle.add((source, entity.id))
-            if one.person is not None and (part := _PARTS.get(entity.kind)):
-                for name in part:
-                    batch.parts[name].add(one.person)
-        if one.normalised.tag_changes:
-            customers.append((one, None))
-            if one.person is not None:
-                batch.parts["customer"].add(one.person)
-    entities += _customer_rows(tx, customers)
-    store.put_entities(tx, entities)
-    store.put_orders(tx, orders)
-    store.delete_orders(tx, deleted)
-    store.put_refunds(tx, refunds)
-    store.settle_refunds(tx, store.with_refunds(tx, settle))
+        with batch.stumbles.of(one.record):
+            for entity in one.normalised.entities:
+                if entity.kind == "customer":
+                    customers.append((one, entity))
+                else:
+                    _add(things, one, entity, shop)
+                if one.person is not None:
+                    for name in _PARTS.get(entity.kind, ()):
+                        batch.parts[name].add(one.person)
+            if one.normalised.tag_changes:
+                customers.append((one, None))
+                if one.person is not None:
+                    batch.parts["customer"].add(one.person)
+    things.entities += _customer_rows(tx, customers, batch)
+    return things
 
 
-def _customer_rows(tx: Connection, payloads: Sequence[tuple[Meant, Entity | None]]) -> list[dict[str, Any]]:
+def store_things(tx: Connection, things: Things) -> None:
+    """Put them in place of older versions."""
+    store.put_entities(tx, things.entities)
+    store.put_orders(tx, things.orders)
+    store.delete_orders(tx, things.deleted)
+    store.put_refunds(tx, things.refunds)
+    store.settle_refunds(tx, store.with_refunds(tx, things.settle))
+
+
+def _add(things: Things, one: Meant, entity: Entity, shop: StoreInfo) -> None:
+    source = one.delivery.source
+    if entity.kind == "refund":
+        things.refunds.append(_refund_row(source, entity, shop))
+        things.settle.add((source, entity.data["order_id"]))
+    elif entity.kind != "order":
+        things.entities.append(_entity_row(source, entity, one.person))
+    elif entity.deleted:
+        things.deleted.append({"source": source, "id": entity.id, "at": entity.updated_at})
+    else:
+        things.orders.append(_order_row(source, entity, one.person, shop))
+        things.settle.add((source, entity.id))
+
+
+def _customer_rows(
+    tx: Connection, payloads: Sequence[tuple[Meant, Entity | None]], batch: Batch
+) -> list[dict[str, Any]]:
     wanted: dict[str, set[str]] = defaultdict(set)
     for one, entity in payloads:
-        wanted[one.delivery.source].add(_customer_id(one, entity))
+        with batch.stumbles.of(one.record):
+            wanted[one.delivery.source].add(_customer_id(one, entity))
     known = {
         (source, id_): found
         for source, ids in wanted.items()
@@ -66,23 +91,24 @@ def _customer_rows(tx: Connection, payloads: Sequence[tuple[Meant, Entity | None
     }
     rows: dict[tuple[str, str], dict[str, Any]] = {}
     for one, entity in payloads:
-        key = (one.delivery.source, _customer_id(one, entity))
-        record, at, deleted = known.get(key) or (customer.empty(), 0, False)
-        if entity is not None:
-            record = customer.update(record, entity.data, entity.updated_at)
-            if entity.updated_at >= at:
-                at, deleted = entity.updated_at, entity.deleted
-        record = customer.retag(record, one.normalised.tag_changes)
-        known[key] = (record, at, deleted)
-        rows[key] = {
-            "source": key[0],
-            "kind": "customer",
-            "id": key[1],
-            "profile_id": one.person,
-            "updated_at": at,
-            "deleted": int(deleted),
-            "data": orjson.dumps(record).decode(),
-        }
+        with batch.stumbles.of(one.record):
+            key = (one.delivery.source, _customer_id(one, entity))
+            record, at, deleted = known.get(key) or (customer.empty(), 0, False)
+            if entity is not None:
+                record = customer.update(record, entity.data, entity.updated_at)
+                if entity.updated_at >= at:
+                    at, deleted = entity.updated_at, entity.deleted
+            record = customer.retag(record, one.normalised.tag_changes)
+            known[key] = (record, at, deleted)
+            rows[key] = {
+                "source": key[0],
+                "kind": "customer",
+                "id": key[1],
+                "profile_id": one.person,
+                "updated_at": at,
+                "deleted": int(deleted),
+                "data": orjson.dumps(record).decode(),
+            }
     return list(rows.values())
 
 

@@ -1,11 +1,13 @@
 """A worker whose source kills it, over and over, with somebody who starts it again: `poisoned.py DATA`.
 
 A delivery whose id begins with `hang` is looked at for ever, by a regular expression that lets no other thread run; one
-that begins with `crash` makes the system end the process.
+that begins with `crash` makes the system end the process, with `oom` as it does with one that has taken all memory; and
+one that begins with `bomb` takes more and more of it, until there is none left of what a worker may have.
 """
 
 import os
 import re
+import resource
 import signal
 import sys
 from collections.abc import Callable
@@ -15,12 +17,33 @@ from connector import serve
 from connector.config.settings import Settings
 from connector.domain import Delivery, Normalised, StoreInfo
 from connector.inbox import notes
+from connector.logs import configure
 from connector.sources import SOURCES
 from connector.sources.shopify import Shopify
 
 notes.HANGS_AFTER = 0.5
 
+ROOM = 256 << 20
+"""Bytes of address space that a worker may have beyond what it has as it begins to take them."""
+
+
+def explode() -> None:
+    page = resource.getpagesize()
+    has = int(Path("/proc/self/statm").read_text().split()[0]) * page
+    most = resource.getrlimit(resource.RLIMIT_AS)[1]
+    resource.setrlimit(resource.RLIMIT_AS, (has + ROOM, most))
+    try:
+        taken = []
+        while True:
+            taken.append(bytes(16 << 20))
+    finally:
+        # Nothing of it is left by now; with the limit gone the next one is like the first.
+        resource.setrlimit(resource.RLIMIT_AS, (most, most))
+
+
 POISONS: dict[str, Callable[[], object]] = {
+    "bomb": explode,
+    "oom": lambda: os.kill(os.getpid(), signal.SIGKILL),
     "hang": lambda: re.match(r"(a+)+$", "a" * 64 + "b"),
     "crash": lambda: os.kill(os.getpid(), signal.SIGSEGV),
 }
@@ -33,6 +56,7 @@ class Poisoned(Shopify):
 
 
 def main() -> None:
+    configure("info", "console")
     SOURCES["shopify"] = Poisoned()  # type: ignore[index]
     settings = Settings.from_environment(data_dir=Path(sys.argv[1]))
     while True:

@@ -1,4 +1,4 @@
-"""Deliveries that kill or hang the process: it is started again, all others are worked off, and they are put aside."""
+"""Deliveries that kill the process, hang it or take all memory: all others are worked off, and they are put aside."""
 
 import os
 import signal
@@ -12,7 +12,8 @@ from tests.e2e import poisoned
 from tests.e2e.running import until
 
 COUNT = 20
-KILLERS = {7: "hang", 12: "crash"}
+KILLERS = {7: "hang", 12: "crash", 15: "oom"}
+BOMB = 3
 
 
 def test_deliveries_that_kill_the_worker_are_put_aside_and_all_others_done(tmp_path: Path) -> None:
@@ -20,7 +21,9 @@ def test_deliveries_that_kill_the_worker_are_put_aside_and_all_others_done(tmp_p
         shop.services.log._part = lambda _key: 3  # type: ignore[attr-defined]  # in one batch
         for number in range(COUNT):
             one = order(1000 + number, customer=500 + number, email=f"p{number}@example.com")
-            shop.deliver("orders/create", one, id=f"{KILLERS.get(number, 'good')}{number}")
+            shop.deliver("orders/create", one, id=f"{(KILLERS | {BOMB: 'bomb'}).get(number, 'good')}{number}")
+        after = order(2000, customer=500 + BOMB, email=f"p{BOMB}@example.com")
+        shop.deliver("orders/create", after, id="behind the bomb")
         dead = "SELECT reference FROM dead_letter WHERE reason = 'killed_the_worker' ORDER BY reference"
         arguments = [sys.executable, str(Path(poisoned.__file__)), str(tmp_path / "data")]
         log_file = tmp_path / "worker.log"
@@ -28,15 +31,19 @@ def test_deliveries_that_kill_the_worker_are_put_aside_and_all_others_done(tmp_p
             started = subprocess.Popen(arguments, stdout=log, stderr=log, start_new_session=True)
         try:
             until(lambda: len(shop.rows(dead)) == len(KILLERS), 60, "all of them are dead letters")
-            until(lambda: shop.rows("SELECT count(*) FROM shop_order") == [(COUNT - len(KILLERS),)], 20, "all others")
+            others = [(COUNT - len(KILLERS) - 1,)]
+            until(lambda: shop.rows("SELECT count(*) FROM shop_order") == others, 20, "all others")
+            tried = "SELECT attempts > 1 FROM parked_key WHERE message LIKE 'MemoryError%'"
+            until(lambda: shop.rows(tried) == [(True,)], 20, "the bomb is tried again")
             os.killpg(started.pid, signal.SIGTERM)
             started.wait(10)
         finally:
             if started.poll() is None:
                 os.killpg(started.pid, signal.SIGKILL)
         told = log_file.read_text(errors="replace")
-        assert shop.rows(dead) == [("crash12",), ("hang7",)]
-        assert shop.rows("SELECT (SELECT count(*) FROM parked), (SELECT count(*) FROM dead_letter)") == [(0, 2)]
+        assert shop.rows(dead) == [("crash12",), ("hang7",), ("oom15",)]
+        assert shop.rows("SELECT delivery_id FROM parked ORDER BY id") == [(f"bomb{BOMB}",), ("behind the bomb",)]
+        assert shop.rows("SELECT count(*) FROM dead_letter") == [(3,)]
         # Each: in a batch, alone, and alone again where it holds up nobody else.
         assert told.count("the worker died") <= 3 * len(KILLERS), told
         assert "delivery=crash12" in told and "source=shop" in told, "whoever comes after says over what"

@@ -3,7 +3,7 @@
 import math
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +16,11 @@ from connector.clock import MINUTE, SECOND
 from connector.inbox import parking, runner
 from connector.inbox.hushing import hush
 from connector.inbox.notes import Note, Notes
-from connector.pipeline import line, meaning
+from connector.pipeline import line, meaning, things
+from connector.segments import store as segment_store
 from connector.storage.backup import Files
 from connector.worker import Worker
-from tests.conftest import NOON, Shop, order
+from tests.conftest import CONFIG, NOON, Shop, order
 
 GIVEN_UP = 11 * MINUTE + 11 * SECOND
 """After it the first record has had its fifth attempt."""
@@ -27,30 +28,65 @@ GIVEN_UP = 11 * MINUTE + 11 * SECOND
 Broken = Callable[..., None]
 
 
+WHERE = ("source", "record", "person", "line")
+"""Where it breaks: in the source; over what is in a record; over the person whom it is about, after most was written;
+and in the line itself, which says over nobody."""
+
+
 @pytest.fixture
 def broken(monkeypatch: pytest.MonkeyPatch) -> Broken:
-    """Lets the line raise over deliveries whose ids begin so: deep in it, or already in their source."""
-    stored, normalised = line.event_rows, meaning._normalised
+    """Lets the line raise over deliveries whose ids begin so."""
+    stored, normalised, added = line.event_rows, meaning._normalised, things._add
+    identified, loaded = line.identify, segment_store.load_facts
 
-    def break_(*beginnings: str, deep: bool = True, error: type[Exception] = RuntimeError) -> None:
-        def check(*ids: str) -> None:
-            if beginnings and any(one.startswith(beginnings) for one in ids):
+    def break_(*beginnings: str, where: str = "line", error: type[Exception] = RuntimeError) -> None:
+        people: set[int] = set()
+
+        def bad(id_: str) -> bool:
+            return bool(beginnings) and id_.startswith(beginnings)
+
+        def check(place: str, *ids: str) -> None:
+            if place == where and any(map(bad, ids)):
                 raise error("boom")
 
         def event_rows(meant: Any, *rest: Any) -> Any:
-            if deep:
-                check(*(one.delivery.id for one in meant))
+            check("line", *(one.delivery.id for one in meant))
             return stored(meant, *rest)
 
         def understand(delivery: Any, *rest: Any) -> Any:
-            if not deep:
-                check(delivery.id)
+            check("source", delivery.id)
             return normalised(delivery, *rest)
+
+        def add(made: Any, one: Any, *rest: Any) -> None:
+            check("record", one.delivery.id)
+            added(made, one, *rest)
+
+        def identify(tx: Any, meant: Any, *rest: Any) -> Any:
+            found = identified(tx, meant, *rest)
+            people.clear()
+            people.update(one.person for one in meant if where == "person" and bad(one.delivery.id))
+            return found
+
+        def facts(*given: Any) -> Any:
+            return loaded(*given) | {person: Raises(error("boom")) for person in people}
 
         monkeypatch.setattr(line, "event_rows", event_rows)
         monkeypatch.setattr(meaning, "_normalised", understand)
+        monkeypatch.setattr(things, "_add", add)
+        monkeypatch.setattr(line, "identify", identify)
+        monkeypatch.setattr(segment_store, "load_facts", facts)
 
     return break_
+
+
+class Raises:
+    """What is known of somebody, over which every rule stumbles."""
+
+    def __init__(self, error: Exception) -> None:
+        self.__dict__["_error"] = error
+
+    def __getattr__(self, _name: str) -> Any:
+        raise self._error
 
 
 def sell(shop: Shop, number: int, id_: str | None = None, *, customer: int | None = None, total: int = 10) -> None:
@@ -71,9 +107,9 @@ def sold(shop: Shop) -> set[str]:
     return {id_ for (id_,) in shop.rows("SELECT id FROM shop_order")}
 
 
-@pytest.mark.parametrize("deep", [True, False])
-def test_only_the_customer_of_a_record_that_breaks_us_is_held_up(shop: Shop, broken: Broken, deep: bool) -> None:
-    broken("bad", deep=deep)
+@pytest.mark.parametrize("where", WHERE)
+def test_only_the_customer_of_a_record_that_breaks_us_is_held_up(shop: Shop, broken: Broken, where: str) -> None:
+    broken("bad", where=where)
     for number in range(40):
         sell(shop, number, f"bad{number}" if number % 20 == 7 else None)
     sell(shop, 50, "after", customer=7)
@@ -85,11 +121,11 @@ def test_only_the_customer_of_a_record_that_breaks_us_is_held_up(shop: Shop, bro
     assert shop.rows("SELECT count(*) FROM seen") == [(39,)]
 
 
-@pytest.mark.parametrize("deep", [True, False])
+@pytest.mark.parametrize("where", WHERE)
 def test_a_customer_waits_for_eleven_minutes_and_goes_on_in_order(
-    shop: Shop, broken: Broken, monkeypatch: pytest.MonkeyPatch, deep: bool
+    shop: Shop, broken: Broken, monkeypatch: pytest.MonkeyPatch, where: str
 ) -> None:
-    broken("bad", deep=deep)
+    broken("bad", where=where)
     tried: Counter[str] = Counter()
     order_: list[str] = []
     handle = line.Pipeline.handle
@@ -147,6 +183,96 @@ def test_a_customer_over_whom_everything_stumbles_is_not_held_up_once_more_for_e
     assert [id_ for id_, _, _ in letters(shop)] == ["bad0", "bad1", "bad2", "bad3"]
     assert sold(shop) == {"1004"}
     assert parked(shop) == ["bad5"], "what follows one that went through has all its attempts"
+
+
+STANDING = (
+    "SELECT id, total FROM shop_order ORDER BY id",
+    "SELECT kind, value FROM identifier ORDER BY kind, value",
+    "SELECT id, name, at FROM event ORDER BY id",
+    "SELECT kind, id, data FROM entity ORDER BY kind, id",
+    "SELECT delivery_id FROM seen ORDER BY delivery_id",
+    "SELECT name, label, count FROM counter ORDER BY name, label",
+    "SELECT email, traits, consent FROM profile ORDER BY email",
+    "SELECT segment, matched, because FROM membership ORDER BY segment, because",
+    "SELECT desired FROM sync_state ORDER BY desired",
+    "SELECT kind, data FROM change ORDER BY kind, data",
+    "SELECT name, properties FROM cue ORDER BY name, properties",
+    "SELECT path, type FROM shape ORDER BY path, type",
+)
+
+
+@pytest.mark.parametrize("where", ["record", "person"])
+def test_what_breaks_us_is_found_at_once_and_leaves_nothing_behind(
+    make_shop: Callable[[str], Shop], tmp_path: Path, broken: Broken, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    config = CONFIG + "destinations:\n  k: {kind: klaviyo, credentials: {api_key: pk_test}, events: true}\n"
+    shop = make_shop(config)
+    with closing(Shop(tmp_path / "other", config)) as other:
+        bad = {number for number in range(60) if number % 9 == 4}
+        for one in (shop, other):
+            one_partition(one, 0)
+            sell(one, 99)
+            one.work()
+        for number in range(60):
+            sell(shop, number, f"bad{number}" if number in bad else None, total=number * 40)
+            if number not in bad:
+                sell(other, number, total=number * 40)
+        broken("bad", where=where)
+        begun = transactions(shop, monkeypatch)
+        shop.work()
+        assert begun["log"] == 1
+        other.work()
+        for query in STANDING:
+            assert shop.rows(query) == other.rows(query), query
+    assert len(parked(shop)) == len(bad)
+
+
+@pytest.mark.parametrize("where", ["source", "record", "line"])
+def test_what_came_before_of_the_same_customer_is_done(shop: Shop, broken: Broken, where: str) -> None:
+    broken("bad", where=where)
+    for number in range(4):
+        sell(shop, number, "bad" if number == 2 else None, customer=1)
+    shop.work()
+    assert sold(shop) == {"1000", "1001"}
+    assert parked(shop) == ["bad", "good3"]
+
+
+def test_of_several_deliveries_about_a_person_the_bad_one_is_found_within_a_second(shop: Shop, broken: Broken) -> None:
+    broken("bad", where="person")
+    for number in range(4):
+        sell(shop, number, "bad" if number == 2 else None, customer=1)
+    shop.work()
+    assert parked(shop) == ["good0", "good1", "bad", "good3"], "it may be any of them"
+    for second in range(1, 4):
+        shop.at(NOON + second * SECOND)
+    assert sold(shop) == {"1000", "1001"}
+    assert parked(shop) == ["bad", "good3"]
+    broken()
+    shop.at(NOON + GIVEN_UP)
+    assert sold(shop) == {"1000", "1001", "1002", "1003"}
+    assert letters(shop) == []
+
+
+def test_customers_who_are_held_up_are_tried_together(
+    shop: Shop, broken: Broken, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broken("bad", where="record")
+    for number in range(20):
+        sell(shop, number, f"bad{number}")
+    shop.work()
+    sizes: list[int] = []
+    handle = line.Pipeline.handle
+
+    def count(self: Any, tx: Any, records: Any, now: int) -> Any:
+        sizes.append(len(records))
+        return handle(self, tx, records, now)
+
+    monkeypatch.setattr(line.Pipeline, "handle", count)
+    broken("bad1", where="record")
+    shop.at(NOON + SECOND)
+    assert sizes == [20]
+    assert len(parked(shop)) == 11
+    assert len(sold(shop)) == 9
 
 
 def test_a_delivery_that_nobody_understands_is_a_dead_letter_at_once(shop: Shop) -> None:
@@ -317,6 +443,24 @@ def test_a_record_that_kills_the_worker_is_found_in_four_deaths(shop: Shop, monk
     assert len(sold(shop)) == 500
     assert shop.rows("SELECT (SELECT count(*) FROM parked), (SELECT count(*) FROM parked_key)") == [(0, 0)]
     assert not list(shop.services.settings.data_dir.glob("dead-*"))
+
+
+def test_a_parked_record_that_kills_the_worker_is_found_among_others(
+    shop: Shop, broken: Broken, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broken("bad", where="record")
+    for number in range(3):
+        sell(shop, number, f"bad{number}")
+    sell(shop, 3, customer=1)
+    sell(shop, 4, customer=1)
+    shop.work()
+    broken()
+    deaths = dying(shop, monkeypatch, "good3")
+    shop.at(NOON + SECOND)
+    assert deaths == {2: 1, 1: 2}, "with what is behind it, and alone"
+    assert letters(shop) == [("good3", "killed_the_worker", "2 workers came to grief over it alone")]
+    assert sold(shop) == {"1000", "1001", "1002", "1004"}
+    assert shop.rows("SELECT (SELECT count(*) FROM parked), (SELECT count(*) FROM parked_key)") == [(0, 0)]
 
 
 def test_a_worker_that_was_killed_from_outside_costs_no_record(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
