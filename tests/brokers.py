@@ -36,6 +36,9 @@ def _library() -> ctypes.CDLL:
         ("rd_kafka_mock_group_initial_rebalance_delay_ms", None, [pointer, ctypes.c_int32]),
         ("rd_kafka_mock_broker_set_down", whole, [pointer, ctypes.c_int32]),
         ("rd_kafka_mock_broker_set_up", whole, [pointer, ctypes.c_int32]),
+        ("rd_kafka_mock_broker_set_rtt", whole, [pointer, ctypes.c_int32, whole]),
+        ("rd_kafka_mock_coordinator_set", whole, [pointer, text, text, ctypes.c_int32]),
+        ("rd_kafka_mock_partition_set_leader", whole, [pointer, text, ctypes.c_int32, ctypes.c_int32]),
         ("rd_kafka_mock_push_request_errors_array", None, [pointer, ctypes.c_int16, ctypes.c_size_t, pointer]),
         ("rd_kafka_mock_topic_set_error", None, [pointer, text, whole]),
         ("rd_kafka_mock_set_controller_id", whole, [pointer, ctypes.c_int32]),
@@ -48,19 +51,19 @@ def _library() -> ctypes.CDLL:
 
 
 class MockKafka:
-    """A cluster of one broker in this process; it keeps 5 MB of each partition, in memory."""
+    """A cluster in this process; it keeps 5 MB of each partition, in memory. Brokers have numbers from 1."""
 
-    def __init__(self) -> None:
+    def __init__(self, brokers: int = 1) -> None:
         self._library = _library()
         fault = ctypes.create_string_buffer(512)
         settings = self._library.rd_kafka_conf_new()
         self._library.rd_kafka_conf_set(settings, b"log_level", b"3", fault, 512)
         self._handle = self._library.rd_kafka_new(0, settings, fault, 512)
         assert self._handle, fault.value
-        self._cluster = self._library.rd_kafka_mock_cluster_new(self._handle, 1)
+        self._cluster = self._library.rd_kafka_mock_cluster_new(self._handle, brokers)
         assert self._cluster
         self._library.rd_kafka_mock_group_initial_rebalance_delay_ms(self._cluster, 0)
-        assert self._library.rd_kafka_mock_set_controller_id(self._cluster, 1) == 0  # who tells a topic's id
+        self.control(1)
         self.bootstrap = self._library.rd_kafka_mock_cluster_bootstraps(self._cluster).decode()
 
     def topic(self, name: str, partitions: int = 2) -> None:
@@ -73,11 +76,26 @@ class MockKafka:
         """Let what lies below an offset pass the topic's retention."""
         assert self._library.rd_kafka_mock_partition_delete_records(self._cluster, topic.encode(), part, before) == 0
 
-    def down(self) -> None:
-        self._library.rd_kafka_mock_broker_set_down(self._cluster, 1)
+    def down(self, broker: int = 1) -> None:
+        assert self._library.rd_kafka_mock_broker_set_down(self._cluster, broker) == 0
 
-    def up(self) -> None:
-        self._library.rd_kafka_mock_broker_set_up(self._cluster, 1)
+    def up(self, broker: int = 1) -> None:
+        assert self._library.rd_kafka_mock_broker_set_up(self._cluster, broker) == 0
+
+    def control(self, broker: int) -> None:
+        """Let a broker be the controller, which tells a topic's id; 0: nobody knows of one."""
+        assert self._library.rd_kafka_mock_set_controller_id(self._cluster, broker) == 0
+
+    def answer_after(self, seconds: float, broker: int = 1) -> None:
+        assert self._library.rd_kafka_mock_broker_set_rtt(self._cluster, broker, int(seconds * 1000)) == 0
+
+    def lead(self, topic: str, part: int, broker: int) -> None:
+        """Let a broker be the leader of a partition from now on."""
+        assert self._library.rd_kafka_mock_partition_set_leader(self._cluster, topic.encode(), part, broker) == 0
+
+    def coordinate(self, group: str, broker: int) -> None:
+        """Let a broker be the coordinator of a group from now on."""
+        assert self._library.rd_kafka_mock_coordinator_set(self._cluster, b"group", group.encode(), broker) == 0
 
     def refuse(self, topic: str, error: int) -> None:
         """Let a topic be refused with this error; 0 for none."""

@@ -398,6 +398,24 @@ def test_a_topic_made_anew_is_another_log(place: KafkaPlace, taken: Taken) -> No
         assert connection.execute(select(func.count()).select_from(log_topic)).scalar() == 2
 
 
+def test_a_topic_is_the_same_log_while_nobody_can_tell_its_id(tmp_path: Path) -> None:
+    """While the controller moves, or before the brokers are upgraded to a version with ids."""
+    kafka = MockKafka(brokers=2)
+    place = KafkaPlace(sqlite_url(tmp_path / "state.db"), kafka)
+    try:
+        kafka.control(0)
+        first = place.log()
+        assert {part.part for part in first.standing().partitions} == {100_000, 100_001, 100_002, 100_003}
+        for controller in (1, 0, 2):
+            kafka.control(controller)
+            assert place.log().standing().partitions == first.standing().partitions
+        with place.state.read() as connection:
+            assert connection.execute(select(log_topic.c.first)).all() == [(100_000,)]
+    finally:
+        place.close()
+        kafka.close()
+
+
 def test_whoever_changes_the_log_loses_nothing(tmp_path: Path, place: KafkaPlace, taken: Taken) -> None:
     """From the database to Kafka and back: what waits stays where it is, and is gone on with."""
     sql = SqlLog(place.state, 4, lambda: positions(place.state))

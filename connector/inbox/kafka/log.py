@@ -4,12 +4,12 @@ from collections.abc import Callable, Mapping, Sequence
 
 import structlog
 import zstandard
-from sqlalchemy import Connection, func, insert, select
+from sqlalchemy import Connection, insert
 
 from connector.clock import Millis
 from connector.errors import NotDurable
 from connector.inbox.hushing import hushed, quiet
-from connector.inbox.kafka import claims
+from connector.inbox.kafka import claims, numbers
 from connector.inbox.kafka.cluster import Cluster
 from connector.inbox.kafka.reading import Reading
 from connector.inbox.kafka.records import Kept, kept
@@ -19,12 +19,11 @@ from connector.inbox.sql import unpack
 from connector.inbox.waiting import Waiting
 from connector.ports import New, Partition, Rec, Settled, Standing
 from connector.storage.database import Database
-from connector.storage.tables import delivery, inbox_metadata, log_topic
+from connector.storage.tables import delivery, inbox_metadata
 
 log = structlog.get_logger("inbox")
 
 _ONE_COPY = "there is one copy of it only: what was acknowledged is lost with the disk of a broker"
-_APART = 100_000  # between the numbers of two topics' partitions; below the first are those of SqlLog
 
 
 class KafkaLog:
@@ -155,7 +154,7 @@ class KafkaLog:
 
     def _offsets(self) -> dict[int, int]:
         first = self._first()
-        return {part - first: pos for part, pos in self._positions().items() if first <= part < first + _APART}
+        return {part - first: pos for part, pos in self._positions().items() if first <= part < first + numbers.APART}
 
     # --- how it stands -----------------------------------------------------------------------------------------------
 
@@ -197,14 +196,9 @@ class KafkaLog:
     def _first(self) -> int:
         """Where the numbers of this topic's partitions begin."""
         if self._known is None:
-            id_ = self._topic.id()
-            known = select(log_topic.c.first).where(log_topic.c.id == id_)
+            name, id_ = self._topic.identity()
             with self._state.tx() as tx:
-                self._known = tx.execute(known).scalar()
-                if self._known is None:
-                    newest = tx.execute(select(func.coalesce(func.max(log_topic.c.first), 0))).scalar_one()
-                    self._known = int(newest) + _APART
-                    tx.execute(insert(log_topic).values(id=id_, first=self._known))
+                self._known = numbers.first(tx, name, id_)
         return self._known
 
 

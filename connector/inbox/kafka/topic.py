@@ -69,17 +69,18 @@ class Topic:
             ) from error
         log.info("log.topic_made", topic=self._cluster.topic, partitions=PARTITIONS, copies=copies)
 
-    def id(self) -> str:
-        """What tells this topic from one of the same name that was there before, where the broker can say that."""
+    def identity(self) -> tuple[str, str | None]:
+        """cluster/topic, and what tells it from one of the same name that was there before; None when nobody can say:
+        an older broker, or no controller at the moment."""
         found = self._ask(lambda client: client.list_topics(timeout=_ANSWER))
         name = f"{found.cluster_id}/{self._cluster.topic}"
-        if found.controller_id not in found.brokers:  # nobody there to ask
-            return name
+        if found.controller_id not in found.brokers:
+            return name, None
         wanted = library().TopicCollection([self._cluster.topic])
         about = self._ask(
             lambda client: client.describe_topics(wanted, request_timeout=_ANSWER)[self._cluster.topic].result(_ANSWER)
         )
-        return name if about.topic_id is None else f"{name}/{about.topic_id}"
+        return name, None if about.topic_id is None else str(about.topic_id)
 
     def partitions(self) -> dict[int, int]:
         """Copies of each partition. Raises Unreachable when one of them has no leader."""
