@@ -10,7 +10,7 @@ from connector.clock import Millis
 from connector.domain import Delivery
 from connector.errors import ConnectorError, Fenced
 from connector.ports import New, Rec
-from connector.storage.phrases import upsert
+from connector.storage.phrases import among, upsert
 from connector.storage.tables import dead_letter, seen
 
 REPLAY = "storecue-replay"
@@ -24,9 +24,7 @@ QUIET = ("quiet", HISTORY)
 FETCHED = "backfill/"
 """How the topic begins of what we have asked for: it is no sign that the source still sends."""
 
-_SEEN = select(seen.c.delivery_id).where(
-    seen.c.source == bindparam("source_"), seen.c.delivery_id.in_(bindparam("ids", expanding=True))
-)
+_SEEN = select(seen.c.delivery_id).where(seen.c.source == bindparam("source_"), among(seen.c.delivery_id, "ids"))
 
 
 _SEE = upsert(seen).on_conflict_do_nothing().execution_options(preserve_rowcount=True)

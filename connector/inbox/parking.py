@@ -16,6 +16,7 @@ from connector.inbox.notes import KILLED, Note, Notes
 from connector.ports import Rec
 from connector.storage import counters
 from connector.storage.database import Database
+from connector.storage.phrases import among
 from connector.storage.tables import parked, parked_key
 
 log = structlog.get_logger("worker")
@@ -33,7 +34,7 @@ _KEYS = 50  # customers in one transaction
 _PIECE = 20  # deliveries of one of them in it
 
 _KEY = parked_key.c.key == bindparam("key_")
-_HELD = select(parked_key).where(parked_key.c.key.in_(bindparam("keys", expanding=True))).order_by(parked_key.c.key)
+_HELD = select(parked_key).where(among(parked_key.c.key, "keys")).order_by(parked_key.c.key)
 _DUE = select(parked_key).where(parked_key.c.due_at <= bindparam("now_")).order_by(parked_key.c.due_at).limit(_KEYS)
 _RECORDS = (
     select(parked.c.id, *(parked.c[name] for name in Rec._fields))

@@ -81,11 +81,12 @@ class Pipeline:
                     free = without(free, broken)
             done += free
         deliveries.unseen(tx, list(broken))
-        self._shapes.look(tx, (one.delivery for one in done), now)
         fetches.want(tx, self._named(done), now)
         letters = [(record, error) for record, error in letters if record not in broken]
         deliveries.add_dead_letters(tx, letters, now)
-        counters.add(tx, counted(done, letters), now)
+        # Last, because all batches meet in these rows: whoever has one is waited for until it commits.
+        counts = {**counted(done, letters), **self._shapes.look(tx, (one.delivery for one in done), now)}
+        counters.add(tx, counts, now)
         return broken
 
     def _stumbled(self, tx: Connection, meant: Sequence[Meant], now: Millis) -> dict[Rec, Exception]:
@@ -111,7 +112,6 @@ class Pipeline:
             return
         shop, batch = self.configuration.store, Batch()
         people = identify(tx, meant, batch, self._rules, now)
-        counters.add(tx, {("identity", reason): count for reason, count in people.refused.items()}, now)
         persons = load(tx, people, batch, now)
         things, events = things_of(tx, meant, batch, shop), event_rows(meant, batch, self._zone)
         apply_consent(meant, persons, batch, now)
@@ -127,6 +127,7 @@ class Pipeline:
             sync_store.move_address(tx, giver, taker, email, now)
         self._decisions.decide(tx, persons, batch, self.filling, now)
         self._add_changes(tx, batch, now)
+        counters.add(tx, {("identity", reason): count for reason, count in people.refused.items()}, now)
 
     def tick(self, tx: Connection, people: Iterable[int], now: Millis) -> None:
         """Time as an event: decide anew for people whose windows have lapsed. Those whom another worker is deciding for

@@ -8,8 +8,10 @@ and each by their keys. Where two wait for each other all the same, PostgreSQL e
 again.
 """
 
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from typing import Any
 
+import orjson
 from sqlalchemy import Connection, text
 
 from connector.domain import Identifier
@@ -19,21 +21,25 @@ from connector.domain import Identifier
 _STAND_IN = text(
     "INSERT INTO shop_order (source, id, updated_at, placed_at, total, counts, data)"
     " SELECT source, id, -1, 0, 0, 0, '{}'"
-    " FROM unnest(CAST(:sources AS text[]), CAST(:ids AS text[])) AS o (source, id)"
+    " FROM json_to_recordset(CAST(:orders AS json)) AS o (source text, id text)"
     " ORDER BY source, id ON CONFLICT DO NOTHING"
 )
 _ORDERS = text(
-    "SELECT 1 FROM shop_order JOIN unnest(CAST(:sources AS text[]), CAST(:ids AS text[])) AS o (source, id)"
+    "SELECT 1 FROM shop_order JOIN json_to_recordset(CAST(:orders AS json)) AS o (source text, id text)"
     " USING (source, id) ORDER BY source, id FOR UPDATE OF shop_order"
 )
 _IDENTIFIERS = text(
-    "SELECT 1 FROM identifier JOIN unnest(CAST(:kinds AS text[]), CAST(:values AS text[])) AS i (kind, value)"
+    "SELECT 1 FROM identifier JOIN json_to_recordset(CAST(:identifiers AS json)) AS i (kind text, value text)"
     " USING (kind, value) ORDER BY kind, value FOR UPDATE OF identifier"
 )
-_PEOPLE = text("SELECT id FROM profile WHERE id = ANY(CAST(:ids AS bigint[])) ORDER BY id FOR UPDATE")
+_PEOPLE = text(
+    "SELECT id FROM profile WHERE id = ANY(ARRAY(SELECT CAST(json_array_elements_text(CAST(:ids AS json)) AS bigint)))"
+    " ORDER BY id FOR UPDATE"
+)
 _FREE = text(f"{_PEOPLE.text} SKIP LOCKED")
 _CONTACTS = text(
-    "SELECT 1 FROM sync_state WHERE profile_id = ANY(CAST(:ids AS bigint[]))"
+    "SELECT 1 FROM sync_state WHERE profile_id ="
+    " ANY(ARRAY(SELECT CAST(json_array_elements_text(CAST(:ids AS json)) AS bigint)))"
     " ORDER BY destination, profile_id FOR UPDATE"
 )
 _IDS = text("SELECT nextval('profile_id_seq') FROM generate_series(1, :count)")
@@ -47,8 +53,7 @@ def are_needed(tx: Connection) -> bool:
 def orders(tx: Connection, wanted: Collection[tuple[str, str]]) -> None:
     """Hold these orders (source, id), known or not."""
     if wanted and are_needed(tx):
-        sources, ids = zip(*sorted(wanted), strict=True)
-        told = {"sources": list(sources), "ids": list(ids)}
+        told = {"orders": _json([{"source": source, "id": id_} for source, id_ in wanted])}
         tx.execute(_STAND_IN, told)
         tx.execute(_ORDERS, told)
 
@@ -56,26 +61,26 @@ def orders(tx: Connection, wanted: Collection[tuple[str, str]]) -> None:
 def identifiers(tx: Connection, wanted: Collection[Identifier]) -> None:
     """Hold those of these identifiers that are known. Of one that is not, `store.tie` notices that it was faster."""
     if wanted and are_needed(tx):
-        told = sorted((one.kind, one.value) for one in wanted)
-        tx.execute(_IDENTIFIERS, {"kinds": [kind for kind, _ in told], "values": [value for _, value in told]})
+        told = [{"kind": one.kind, "value": one.value} for one in wanted]
+        tx.execute(_IDENTIFIERS, {"identifiers": _json(told)})
 
 
 def people(tx: Connection, wanted: Iterable[int]) -> None:
     """Hold these people."""
-    if are_needed(tx) and (ids := sorted(wanted)):
-        tx.execute(_PEOPLE, {"ids": ids})
+    if are_needed(tx) and (ids := list(wanted)):
+        tx.execute(_PEOPLE, {"ids": _json(ids)})
 
 
 def free_people(tx: Connection, wanted: Iterable[int]) -> list[int]:
     """Those of these people whom nobody holds, held."""
     ids = list(wanted)
-    return list(tx.execute(_FREE, {"ids": ids}).scalars()) if are_needed(tx) else ids
+    return list(tx.execute(_FREE, {"ids": _json(ids)}).scalars()) if are_needed(tx) else ids
 
 
 def contacts(tx: Connection, of: Iterable[int]) -> None:
     """Hold the contacts of these people: a sender may be about to write down that the vendor has one."""
-    if are_needed(tx) and (ids := sorted(of)):
-        tx.execute(_CONTACTS, {"ids": ids})
+    if are_needed(tx) and (ids := list(of)):
+        tx.execute(_CONTACTS, {"ids": _json(ids)})
 
 
 def new_ids(tx: Connection) -> Iterator[int]:
@@ -83,4 +88,9 @@ def new_ids(tx: Connection) -> Iterator[int]:
     count = 1
     while True:
         yield from tx.execute(_IDS, {"count": count}).scalars().all()
-        count = min(2 * count, 256)
+        count = min(8 * count, 256)
+
+
+def _json(rows: Sequence[Any]) -> str:
+    """Rows as one parameter: a list of the driver's own costs it 2.5 us for each value in it (2026-11)."""
+    return orjson.dumps(rows).decode()

@@ -15,7 +15,7 @@ from connector.domain import Identifier, Json
 from connector.errors import Fenced
 from connector.profiles import holds
 from connector.profiles.traits import Orders
-from connector.storage.phrases import greatest, least, text_of, upsert
+from connector.storage.phrases import among, greatest, least, text_of, upsert
 from connector.storage.tables import (
     SPENT,
     change,
@@ -48,10 +48,10 @@ class Person:
 # --- identifiers -----------------------------------------------------------------------------------------------------
 
 _LOOKUP = select(identifier.c.value, identifier.c.profile_id, identifier.c.owned_at).where(
-    identifier.c.kind == bindparam("kind"), identifier.c.value.in_(bindparam("values", expanding=True))
+    identifier.c.kind == bindparam("kind"), among(identifier.c.value, "values")
 )
 _HELD = select(identifier.c.profile_id, identifier.c.kind, identifier.c.value).where(
-    identifier.c.profile_id.in_(bindparam("people", expanding=True)), identifier.c.kind.in_(("customer_id", "email"))
+    among(identifier.c.profile_id, "people"), identifier.c.kind.in_(("customer_id", "email"))
 )
 _TIE_NEW = upsert(identifier).on_conflict_do_nothing().execution_options(preserve_rowcount=True)
 _BY_KEY = itemgetter("kind", "value")
@@ -90,7 +90,7 @@ def held(connection: Connection, people: Iterable[int]) -> dict[int, list[Identi
 
 _COUNTS = (
     select(identifier.c.profile_id, identifier.c.kind, func.count())
-    .where(identifier.c.profile_id.in_(bindparam("people", expanding=True)))
+    .where(among(identifier.c.profile_id, "people"))
     .group_by(identifier.c.profile_id, identifier.c.kind)
 )
 
@@ -173,17 +173,11 @@ def tie(
 # --- people ----------------------------------------------------------------------------------------------------------
 
 _PEOPLE = select(profile.c.id, profile.c.traits, profile.c.consent, profile.c.email).where(
-    profile.c.id.in_(bindparam("people", expanding=True)), profile.c.merged_into.is_(None)
+    among(profile.c.id, "people"), profile.c.merged_into.is_(None)
 )
-_UPDATE = (
-    update(profile)
-    .where(profile.c.id == bindparam("id_"))
-    .values(
-        traits=bindparam("traits_"),
-        consent=bindparam("consent_"),
-        email=bindparam("email_"),
-        updated_at=bindparam("updated_at_"),
-    )
+_CHANGED = upsert(profile)  # all of them are there: an INSERT may be given many rows at once, see storage.at_once
+_CHANGED = _CHANGED.on_conflict_do_update(
+    index_elements=["id"], set_={name: _CHANGED.excluded[name] for name in ("traits", "consent", "email", "updated_at")}
 )
 
 
@@ -196,40 +190,31 @@ def load(connection: Connection, people: Iterable[int]) -> dict[int, Person]:
 
 
 def save(tx: Connection, people: Iterable[Person], now: Millis) -> None:
-    new, changed = [], []
+    new: list[Row] = []
+    changed: list[Row] = []
     for person in people:
-        traits, consent = _json(person.traits), _json(person.consent)
-        if not person.stored:
-            new.append(
-                {
-                    "id": person.id,
-                    "traits": traits,
-                    "consent": consent,
-                    "email": person.email,
-                    "created_at": now,
-                    "updated_at": now,
-                }
-            )
-        elif person.changed:
-            changed.append(
-                {
-                    "id_": person.id,
-                    "traits_": traits,
-                    "consent_": consent,
-                    "email_": person.email,
-                    "updated_at_": now,
-                }
-            )
+        if person.stored and not person.changed:
+            continue
+        (changed if person.stored else new).append(
+            {
+                "id": person.id,
+                "traits": _json(person.traits),
+                "consent": _json(person.consent),
+                "email": person.email,
+                "created_at": now,
+                "updated_at": now,
+            }
+        )
     if new:
         tx.execute(insert(profile), new)
     if changed:
-        tx.execute(_UPDATE, changed)
+        tx.execute(_CHANGED, changed)
 
 
 _EMAILS = (
     select(identifier.c.profile_id, identifier.c.value)
     .where(
-        identifier.c.profile_id.in_(bindparam("people", expanding=True)),
+        among(identifier.c.profile_id, "people"),
         # Appending nothing keeps SQLite 3.40 off the primary key: by that it would walk through everybody's addresses.
         identifier.c.kind + "" == "email",
     )
@@ -321,7 +306,7 @@ _ANY_WAITING = select(entity.c.id).where(entity.c.source == bindparam("source_")
 _WAITING = select(entity.c.id, entity.c.data).where(
     entity.c.source == bindparam("source_"),
     entity.c.kind == _WAITS,
-    entity.c.id.in_(bindparam("ids", expanding=True)),
+    among(entity.c.id, "ids"),
 )
 
 
@@ -364,7 +349,7 @@ _RANKED = (
         .over(partition_by=event.c.profile_id, order_by=(event.c.at.desc(), event.c.id.desc()))
         .label("nth"),
     )
-    .where(event.c.profile_id.in_(bindparam("people", expanding=True)), event.c.name == "Product Viewed")
+    .where(among(event.c.profile_id, "people"), event.c.name == "Product Viewed")
     .subquery()
 )
 _VIEWS = (
@@ -409,6 +394,9 @@ _ORDER = _ORDER.on_conflict_do_update(
     },
     where=_ORDER.excluded.updated_at >= shop_order.c.updated_at,
 )
+_NOBODYS = select(shop_order.c.id).where(
+    shop_order.c.source == bindparam("source_"), among(shop_order.c.id, "ids"), shop_order.c.profile_id.is_(None)
+)
 _OWN = (
     update(shop_order)
     .where(
@@ -447,10 +435,25 @@ def put_orders(tx: Connection, rows: Sequence[Row]) -> None:
     """Newer versions replace older ones; an older one may still say whose order it is."""
     if rows:
         tx.execute(_ORDER, rows)
+        nobodys = _without_owner(tx, rows)
         if owned := [
-            {"source_": r["source"], "id_": r["id"], "person": r["profile_id"]} for r in rows if r["profile_id"]
+            {"source_": row["source"], "id_": row["id"], "person": row["profile_id"]}
+            for row in rows
+            if row["profile_id"] and (row["source"], row["id"]) in nobodys
         ]:
             tx.execute(_OWN, owned)
+
+
+def _without_owner(connection: Connection, rows: Sequence[Row]) -> set[tuple[str, str]]:
+    """Those of these orders (source, id) that belong to nobody."""
+    by_source: dict[str, list[str]] = defaultdict(list)
+    for row in rows:
+        by_source[row["source"]].append(row["id"])
+    return {
+        (source, id_)
+        for source, ids in by_source.items()
+        for id_ in connection.execute(_NOBODYS, {"source_": source, "ids": ids}).scalars()
+    }
 
 
 def delete_orders(tx: Connection, rows: Sequence[Row]) -> None:
@@ -485,9 +488,7 @@ def settle_refunds(tx: Connection, orders: Iterable[tuple[str, str]]) -> None:
 
 
 _WITH_REFUNDS = (
-    select(refund.c.order_id)
-    .where(refund.c.source == bindparam("source_"), refund.c.order_id.in_(bindparam("ids", expanding=True)))
-    .distinct()
+    select(refund.c.order_id).where(refund.c.source == bindparam("source_"), among(refund.c.order_id, "ids")).distinct()
 )
 
 
@@ -504,12 +505,12 @@ def with_refunds(connection: Connection, orders: Iterable[tuple[str, str]]) -> s
 
 
 _OWNERS = select(shop_order.c.id, shop_order.c.profile_id).where(
-    shop_order.c.source == bindparam("source_"), shop_order.c.id.in_(bindparam("ids", expanding=True))
+    shop_order.c.source == bindparam("source_"), among(shop_order.c.id, "ids")
 )
 _CUSTOMERS = select(entity.c.source, entity.c.id, entity.c.data, entity.c.updated_at, entity.c.deleted).where(
     entity.c.source == bindparam("source_"),
     entity.c.kind == "customer",
-    entity.c.id.in_(bindparam("ids", expanding=True)),
+    among(entity.c.id, "ids"),
 )
 
 
@@ -538,28 +539,24 @@ _SUMS = (
         func.min(shop_order.c.placed_at),
         func.max(shop_order.c.placed_at),
     )
-    .where(shop_order.c.profile_id.in_(bindparam("people", expanding=True)), shop_order.c.counts == 1)
+    .where(among(shop_order.c.profile_id, "people"), shop_order.c.counts == 1)
     .group_by(shop_order.c.profile_id)
 )
 _RECORDS = (
     select(entity.c.profile_id, entity.c.data)
-    .where(
-        entity.c.profile_id.in_(bindparam("people", expanding=True)), entity.c.kind == "customer", entity.c.deleted == 0
-    )
+    .where(among(entity.c.profile_id, "people"), entity.c.kind == "customer", entity.c.deleted == 0)
     .order_by(entity.c.updated_at, entity.c.source, entity.c.id)
 )
 _CARTS = (
     select(entity.c.profile_id, entity.c.updated_at, entity.c.data)
     .where(
-        entity.c.profile_id.in_(bindparam("people", expanding=True)),
+        among(entity.c.profile_id, "people"),
         entity.c.kind.in_(("cart", "checkout")),
         entity.c.deleted == 0,
     )
     .order_by(entity.c.updated_at.desc(), entity.c.id)
 )
-_TOKENS = select(shop_order.c.profile_id, shop_order.c.data).where(
-    shop_order.c.profile_id.in_(bindparam("people", expanding=True))
-)
+_TOKENS = select(shop_order.c.profile_id, shop_order.c.data).where(among(shop_order.c.profile_id, "people"))
 
 
 def order_sums(connection: Connection, people: Iterable[int]) -> dict[int, Orders]:

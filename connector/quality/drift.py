@@ -27,8 +27,9 @@ class ShapeWatch:
         self._looked: Counter[Topic] = Counter()
         self._looked_at: dict[Topic, Millis] = {}
 
-    def look(self, tx: Connection, deliveries: Iterable[Delivery], now: Millis) -> None:
-        """Learn the shapes of these deliveries, and note what is new in them, in the caller's transaction.
+    def look(self, tx: Connection, deliveries: Iterable[Delivery], now: Millis) -> dict[tuple[str, str], int]:
+        """Learn the shapes of these deliveries, and note what is new in them, in the caller's transaction. Returned is
+        what to add to the counters.
 
         A transaction that fails takes the notes along, and this process believes that they are made: they are found
         again by the next one.
@@ -51,7 +52,7 @@ class ShapeWatch:
                 known |= news
             self._looked[topic] += 1
             looked[topic] += 1
-        store.count_looked(tx, looked, now)
+        return {store.counted(topic): count for topic, count in looked.items()}
 
     def _of(self, tx: Connection, topic: Topic) -> set[tuple[str, str]]:
         known = self._known.get(topic)

@@ -5,7 +5,6 @@ from collections.abc import Iterable, Mapping
 from sqlalchemy import Connection, bindparam, select, update
 
 from connector.clock import Millis
-from connector.storage import counters
 from connector.storage.phrases import upsert
 from connector.storage.tables import counter, shape
 
@@ -61,8 +60,9 @@ def looked(connection: Connection, topic: Topic) -> int:
     return connection.execute(query).scalar() or 0
 
 
-def count_looked(tx: Connection, looked: Mapping[Topic, int], now: Millis) -> None:
-    counters.add(tx, {(_LOOKED, "/".join(topic)): count for topic, count in looked.items()}, now)
+def counted(topic: Topic) -> tuple[str, str]:
+    """The counter of that."""
+    return _LOOKED, "/".join(topic)
 
 
 def heard(connection: Connection) -> dict[str, Millis]:

@@ -79,7 +79,7 @@ POSTGRESQL = Dialect(
     least="least",
     greatest="greatest",
     total="coalesce(sum({}), 0)",
-    people="{0} = ANY(CAST(translate(:ids, '[]', '{{}}') AS bigint[]))",
+    people="{0} = ANY(ARRAY(SELECT CAST(json_array_elements_text(CAST(:ids AS json)) AS bigint)))",  # as phrases.among
 )
 """Its functions are made with the schema, see `storage.functions`."""
 

@@ -12,6 +12,7 @@ from sqlalchemy.exc import OperationalError
 from sqlalchemy.pool import QueuePool
 
 from connector.errors import ConfigurationError, Fenced
+from connector.storage.at_once import insert_at_once
 
 _WRITERS = 0x53746F7265  # PostgreSQL's advisory lock of those who write to the state; such locks are per database
 _IDLE = "10s"  # a write transaction of a process that was frozen, or whose machine is gone, is ended after that
@@ -157,6 +158,8 @@ def _postgresql(url: str, pool_size: int, _page: int) -> Engine:
             "options": "-c timezone=UTC",
         },
     )
+
+    insert_at_once(engine)
 
     @event.listens_for(engine, "connect")
     def _numbers(connection: "psycopg.Connection[Any]", _record: object) -> None:

@@ -7,7 +7,7 @@ import orjson
 from sqlalchemy import Connection, bindparam, delete, func, insert, select, update
 
 from connector.clock import Millis
-from connector.storage.phrases import upsert
+from connector.storage.phrases import among, upsert
 from connector.storage.tables import dead_letter, event, outbox, stream_position, stream_standing
 from connector.streams.port import Lag, Poison, Row
 
@@ -22,7 +22,7 @@ KEY = ":key"
 
 # --- the outbox ------------------------------------------------------------------------------------------------------
 
-_KNOWN = select(event.c.id).where(event.c.id.in_(bindparam("ids", expanding=True)))
+_KNOWN = select(event.c.id).where(among(event.c.id, "ids"))
 
 
 def known_events(tx: Connection, ids: Iterable[str]) -> set[str]:

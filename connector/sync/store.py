@@ -23,7 +23,7 @@ from sqlalchemy import (
 )
 
 from connector.clock import Millis
-from connector.storage.phrases import greatest, least, text_of, upsert
+from connector.storage.phrases import among, greatest, least, text_of, upsert
 from connector.storage.tables import (
     account,
     backfill,
@@ -52,7 +52,7 @@ _DESIRED = select(
     sync_state.c.desired,
     sync_state.c.pushed,
     sync_state.c.pushed_at,
-).where(sync_state.c.profile_id.in_(bindparam("people", expanding=True)))
+).where(among(sync_state.c.profile_id, "people"))
 # As text, because SQLAlchemy does not correlate a subquery in ON CONFLICT.
 _CUE_WAITS: ColumnElement[bool] = literal_column(
     "EXISTS (SELECT 1 FROM cue WHERE cue.profile_id = sync_state.profile_id"
@@ -459,7 +459,7 @@ _SETTLED = (
     sync_state.c.pushed.is_not(None),
 )
 _ACCEPTED = select(sync_state.c.profile_id, sync_state.c.pushed, sync_state.c.remote_id).where(
-    *_SETTLED, sync_state.c.profile_id.in_(bindparam("people", expanding=True))
+    *_SETTLED, among(sync_state.c.profile_id, "people")
 )
 _CORRECT = (
     update(sync_state)
