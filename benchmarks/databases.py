@@ -22,9 +22,10 @@ _MEMORY = {"shared_buffers": "1GB", "max_wal_size": "8GB", "effective_cache_size
 
 
 class PostgreSQL:
-    """A server of our own. `process` is its first, the parent of all others."""
+    """A server of our own. `process` is its first, the parent of all others, `folder` where it keeps everything."""
 
     def __init__(self, folder: Path) -> None:
+        self.folder = folder
         self._server = wheel.Server(folder, durable=True)
         self._server._settings.update(_MEMORY)
         self._server.start()

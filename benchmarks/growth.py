@@ -1,11 +1,12 @@
 """Growth: what an order of a known customer costs the whole line, in stores of ever more people.
 
     python -m benchmarks.growth [--sizes 10000 100000] [--database sqlite postgresql] [--orders 2000]
-    python -m benchmarks.growth --sizes 10000 1000000
+    python -m benchmarks.growth --sizes 10000 1000000 --keep /tmp/growth
 
 Each person has ten events, orders with their rows, two identifiers, memberships and contacts at two destinations, made
 by SQL. Then one worker on one core works off orders of people picked at random from the whole store, so that nothing is
-near anything else. CPU of the worker and of PostgreSQL, the worker's memory, and what the database did for an order:
+near anything else. The store's files are read once before, as if they had been in use: how long a disk looks for a page
+is another question. CPU of the worker and of PostgreSQL, the worker's memory, and what the database did for an order:
 thousands of SQLite's own steps, or what PostgreSQL looked at and wrote. The target is 1.5 times at most.
 """
 
@@ -21,7 +22,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 import orjson
-import psycopg
 from sqlalchemy import Connection, text
 
 from benchmarks.databases import PostgreSQL, postgresql
@@ -41,6 +41,8 @@ from connector.segments import refill
 from connector.services import Services
 from connector.simulator import bodies
 from connector.sources import SOURCES
+from connector.storage import rows
+from connector.storage.database import Database
 from connector.storage.tables import event, identifier, membership, profile, shop_order, sync_state
 from connector.worker import Worker
 
@@ -99,6 +101,7 @@ def main() -> None:
     parser.add_argument("--sizes", type=int, nargs="+", default=[10_000, 100_000])
     parser.add_argument("--database", nargs="+", choices=("sqlite", "postgresql"), default=["sqlite", "postgresql"])
     parser.add_argument("--orders", type=int, default=2_000)
+    parser.add_argument("--keep", type=Path, help="folder in which the filled SQLite stores stay for further runs")
     given = parser.parse_args()
     configure("critical", "console")
     head = "| database | profiles | CPU us, worker | PostgreSQL | to the smallest | looked at for an order |"
@@ -109,7 +112,7 @@ def main() -> None:
         for size in given.sizes:
             with folder() as place, _server(kind) as server:
                 environ = {"STORECUE_DATA": str(place)} | ({"DATABASE_URL": server.database()} if server else {})
-                services = filled(place, size, environ)
+                services = store(place, size, environ, given.keep)
                 cost = measure(services, environ, size, given.orders, server)
             smallest = smallest or cost.worker + cost.server
             ratio = (cost.worker + cost.server) / smallest
@@ -146,6 +149,7 @@ def measure(services: Services, environ: dict[str, str], size: int, count: int, 
             append(services, dice, size, count // 10)  # what everybody pays once is paid by these
             worker.work()
             append(services, dice, size, count)
+            read_once(server.folder if server else Path(environ["STORECUE_DATA"]))
             if server:
                 work, spent, looked = _observed(server, worker)
             else:
@@ -206,8 +210,38 @@ def person(number: int) -> int:
 # --- a store of many people ------------------------------------------------------------------------------------------
 
 
-def filled(place: Path, size: int, environ: Mapping[str, str]) -> Services:
-    """A StoreCue whose rules were applied before anybody came, and then everybody did."""
+def store(place: Path, size: int, environ: Mapping[str, str], keep: Path | None) -> Services:
+    """A filled StoreCue in `place`, or in the database that `environ` names. What `keep` has from an earlier run is
+    taken from there."""
+    made = (keep or place) / f"made-{size}"
+    if not made.exists():
+        making = made.with_suffix(".part")
+        shutil.rmtree(making, ignore_errors=True)
+        making.mkdir(parents=True)
+        filled(making, size)
+        making.rename(made)
+    if "DATABASE_URL" in environ:
+        services = _empty(environ)
+        copy(made / "storecue.db", environ["DATABASE_URL"])
+    else:
+        shutil.copytree(made, place, dirs_exist_ok=True)
+        services = Services(Settings.from_environment(environ))
+    if keep is None:
+        shutil.rmtree(made)
+    return services
+
+
+def read_once(folder: Path) -> None:
+    """Brings the files of a database into the system's memory."""
+    for path in folder.rglob("*"):
+        if path.is_file():
+            with path.open("rb", buffering=0) as file:
+                while file.read(1 << 22):
+                    pass
+
+
+def _empty(environ: Mapping[str, str]) -> Services:
+    """A StoreCue whose rules were applied before anybody came."""
     services = Services(Settings.from_environment(environ))
     wanted = configuration_from(parse(_CONFIG))
     configuration_store.apply(services.database, services.vault, wanted, clock.now())
@@ -216,22 +250,20 @@ def filled(place: Path, size: int, environ: Mapping[str, str]) -> Services:
     while worker.jobs.step(worker.pipeline, clock.now()):  # or the first worker would decide everybody anew
         pass
     worker.close()
-    if services.database.dialect == "sqlite":
-        with services.database.tx() as tx:
-            fill(tx, size * 4 // 3)
-        _remember(services, size * 4 // 3)
-        with services.database.tx() as tx:
-            thin_out(tx)
-        with services.database.engine.connect() as connection:
-            connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")
-        return services
-    made = place / "made"
-    made.mkdir()
-    for_copying = filled(made, size, {"STORECUE_DATA": str(made)})
-    for_copying.close()
-    copy(made / "storecue.db", environ["DATABASE_URL"])
-    shutil.rmtree(made)
     return services
+
+
+def filled(place: Path, size: int) -> None:
+    """One on SQLite, and then everybody came."""
+    services = _empty({"STORECUE_DATA": str(place)})
+    with services.database.tx() as tx:
+        fill(tx, size * 4 // 3)
+    _remember(services, size * 4 // 3)
+    with services.database.tx() as tx:
+        thin_out(tx)
+    with services.database.engine.connect() as connection:
+        connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")
+    services.close()
 
 
 def fill(tx: Connection, size: int) -> None:
@@ -262,18 +294,20 @@ def _remember(services: Services, size: int) -> None:
 
 
 def copy(path: Path, url: str) -> None:
-    """The filled tables of a SQLite file, in a PostgreSQL that has them empty."""
+    """The filled tables of a SQLite file, in a PostgreSQL that has them empty. Indexes are made afterwards."""
     source = sqlite3.connect(path)
-    with psycopg.connect(url.replace("+psycopg", "")) as connection, connection.cursor() as cursor:
+    database = Database(url)
+    with database.tx() as tx:
         for table in _FILLED:
-            names = ", ".join(column.name for column in table.columns)
-            with cursor.copy(f"COPY {table.name} ({names}) FROM STDIN") as rows:
-                for row in source.execute(f"SELECT {names} FROM {table.name}"):
-                    rows.write_row(row)
-        cursor.execute("SELECT setval(pg_get_serial_sequence('profile', 'id'), (SELECT max(id) FROM profile))")
-        connection.commit()
-        connection.autocommit = True
-        cursor.execute("VACUUM ANALYZE")
+            table.drop(tx)
+            rows.make(tx, [table])
+            found = source.execute(f"SELECT {rows.columns(table)} FROM {table.name}")
+            rows.write(tx, table, iter(lambda found=found: found.fetchmany(10_000), []))
+            rows.index(tx, [table])
+        tx.execute(text("SELECT setval(pg_get_serial_sequence('profile', 'id'), (SELECT max(id) FROM profile))"))
+    with database.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        connection.execute(text("VACUUM ANALYZE"))
+    database.close()
     source.close()
 
 
