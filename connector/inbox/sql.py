@@ -4,8 +4,8 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 from hashlib import blake2b
-from typing import Any
 
 import zstandard
 from sqlalchemy import Connection, bindparam, func, insert, select, tuple_, update
@@ -13,6 +13,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from connector.clock import Millis
 from connector.errors import NotDurable, Overloaded
+from connector.inbox import keeping
 from connector.inbox.waiting import Waiting
 from connector.ports import New, Partition, Rec, Settled, Standing
 from connector.storage.database import Database
@@ -32,18 +33,6 @@ _COLUMNS = (
     delivery.c.headers,
     delivery.c.body,
 )
-# For the driver's own cursor: SQLAlchemy's parameter handling would cost as much as the rest of the write. One
-# statement of many rows, heads in one JSON text, no index, fewer partitions: none of these took a share off a delivery
-# that could be measured (2026-11).
-_NOW = "SELECT part, head FROM log_head"
-_ADVANCE = "UPDATE log_head SET head = ? WHERE part = ?"
-_INSERT = (
-    "INSERT INTO delivery (part, pos, key, source, delivery_id, topic, received_at, headers, body)"
-    " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
-)
-# PostgreSQL lets many write: a row lock keeps a head true until commit. Always in one order, or two would wait for each
-# other. (A sequence gives no order of commits: whoever reads past a slow one would pass over it for ever.)
-_NOW_HELD = "SELECT part, head FROM log_head WHERE part = ANY(%s) ORDER BY part FOR UPDATE"
 _HEADS = select(log_head.c.part, log_head.c.head)
 _BATCH = (
     select(*_COLUMNS)
@@ -183,7 +172,8 @@ class SqlLog:
         items = [item for given, _ in group for item in given]
         failed: NotDurable | None = None
         try:
-            self._keep_in_time(items)
+            if items:
+                self._keep_in_time(items)
         except Exception as error:  # the senders must hear of it, and the writer must live on
             failed = NotDurable("the log could not be written")
             failed.__cause__ = error
@@ -214,28 +204,16 @@ class SqlLog:
 
     def _keep(self, items: list[New]) -> None:
         """One commit."""
-        packed = [pack(item.body) for item in items]
-        parts = [self._part(item.key) for item in items]
+        rows = [(self._part(item.key), *item[:-1], pack(item.body)) for item in items]
         if self._writing is None:
-            self._writing = self.database.engine.connect()
-        with self.database.tx(self._writing) as tx:
-            # On SQLite the write transaction holds every other writer off, so that a head read in it stays true.
-            cursor = tx.connection.cursor()
-            if self._server:
-                cursor.execute(_NOW_HELD, (sorted(set(parts)),))
-            else:
-                cursor.execute(_NOW)
-            heads: dict[int, int] = dict(cursor.fetchall())
-            rows: list[tuple[Any, ...]] = []
-            for item, part, body in zip(items, parts, packed, strict=True):
-                rows.append((part, heads[part], *item[:-1], body))
-                heads[part] += 1
-            cursor.executemany(self._said(_ADVANCE), [(heads[part], part) for part in set(parts)])
-            cursor.executemany(self._said(_INSERT), rows)
-
-    def _said(self, statement: str) -> str:
-        """A statement as the driver wants it."""
-        return statement.replace("?", "%s") if self._server else statement
+            isolation = {"isolation_level": "AUTOCOMMIT"} if self._server else {}
+            self._writing = self.database.engine.connect().execution_options(**isolation)
+        if self._server:
+            with closing(self._writing.connection.cursor()) as cursor:
+                keeping.on_server(cursor, rows)
+        else:
+            with self.database.tx(self._writing) as tx:
+                keeping.in_file(tx.connection.cursor(), rows)
 
     def _part(self, key: str) -> int:
         return int.from_bytes(blake2b(key.encode("utf-8", "replace"), digest_size=4).digest()) % self.partitions
@@ -327,6 +305,7 @@ class SqlLog:
         """A real write that adds nothing, because a full disk lets a transaction begin."""
         try:
             with self.database.tx() as tx:
+                tx.execute(_HEADS.order_by(log_head.c.part).with_for_update())  # in the order of those who keep
                 if tx.execute(update(log_head).values(head=log_head.c.head)).rowcount == 0:
                     raise NotDurable("the log has no partitions")
         except SQLAlchemyError as error:

@@ -1,5 +1,6 @@
 """What is only SqlLog's; what it shares with every log is in tests/contracts/test_event_log.py."""
 
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -63,7 +64,12 @@ def test_what_waits_for_a_disk_that_hangs_is_bounded(log: SqlLog, monkeypatch: p
     log.append([new(0)])
     told: list[NotDurable | None] = []
     with log.database.tx():
-        for number in range(1, 20):
+        log.submit([new(1)], told.append)
+        deadline = time.monotonic() + 5
+        while not log._queue.empty():
+            assert time.monotonic() < deadline, "the writer takes it and waits for the transaction"
+            time.sleep(0.001)
+        for number in range(2, 20):
             log.submit([new(number)], told.append)
         assert len(told) >= 19 - 3 - 1, "one is being written, three wait, the others are refused at once"
         assert {type(error) for error in told} == {Overloaded}
