@@ -200,7 +200,10 @@ class Worker:
         """Remember what a worker was at when it came to grief."""
         log.error(what, **note._asdict())
         with self.services.database.tx() as tx:
-            (parking.killed if note.parked else suspect)(tx, note)
+            if note.parked:
+                parking.killed(tx, note, self.now())
+            else:
+                suspect(tx, note)
 
     def _mind_clock(self) -> int:
         with self.services.database.read() as connection:

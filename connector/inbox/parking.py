@@ -28,7 +28,7 @@ _WAITS: Sequence[Millis] = (SECOND, 10 * SECOND, MINUTE, 10 * MINUTE)
 """Before the second and each further attempt: a fault that passes does so within minutes, or somebody must act."""
 
 _MOST = 200  # deliveries of one customer that wait: a sender that does not stop must not fill the table
-_DEATHS = 2  # of workers, over one delivery alone
+_DEATHS = 4  # of workers, over one delivery alone; who kills workers from outside may meet the same one twice
 _CAREFUL = -1  # deaths of a customer over none of whose deliveries alone a worker has died, but over them among others
 _KEYS = 50  # customers in one transaction
 _PIECE = 20  # deliveries of one of them in it
@@ -100,8 +100,8 @@ class Parking:
                     break  # those behind it have been given back with it
 
     def _faults(self, tx: Connection, records: Sequence[Rec], deaths: int, now: Millis) -> Mapping[Rec, Exception]:
-        """What these do to us, and those behind each of them; the others are done. One that has killed two workers is
-        not tried."""
+        """What these do to us, and those behind each of them; the others are done. One over which
+        so many workers have died is not tried."""
         first = records[0]
         if deaths >= _DEATHS:
             return {first: UnprocessableEvent(f"{deaths} workers came to grief over it alone", reason=KILLED)}
@@ -185,14 +185,17 @@ def told(fault: Exception) -> UnprocessableEvent:
     return UnprocessableEvent(f"{type(fault).__name__}: {fault}", reason="failed")
 
 
-def killed(tx: Connection, note: Note) -> None:
-    """Remember that a worker died over a parked delivery; or over several, each of which is to be tried alone then."""
+def killed(tx: Connection, note: Note, now: Millis) -> None:
+    """Remember that a worker died over a parked delivery, which waits as after a fault; or over several, each of which
+    is to be tried alone then."""
     if note.records > 1:
         tx.execute(update(parked_key).where(parked_key.c.deaths == 0).values(deaths=_CAREFUL))
         return
     same = (parked.c.source == note.source, parked.c.delivery_id == note.delivery, parked.c.pos == note.first)
     keys = select(parked.c.key).where(*same)
-    tx.execute(update(parked_key).where(parked_key.c.key.in_(keys)).values(deaths=max(note.deaths, 0) + 1))
+    deaths = max(note.deaths, 0) + 1
+    due_at = now + _WAITS[deaths - 1] if deaths < _DEATHS else now
+    tx.execute(update(parked_key).where(parked_key.c.key.in_(keys)).values(deaths=deaths, due_at=due_at))
 
 
 def standing(connection: Connection) -> dict[str, Any]:

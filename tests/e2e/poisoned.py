@@ -14,14 +14,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 from connector import serve
+from connector.clock import SECOND
 from connector.config.settings import Settings
 from connector.domain import Delivery, Normalised, StoreInfo
-from connector.inbox import notes
+from connector.inbox import notes, parking
 from connector.logs import configure
 from connector.sources import SOURCES
 from connector.sources.shopify import Shopify
-
-notes.HANGS_AFTER = 0.5
 
 ROOM = 256 << 20
 """Bytes of address space that a worker may have beyond what it has as it begins to take them."""
@@ -57,6 +56,8 @@ class Poisoned(Shopify):
 
 def main() -> None:
     configure("info", "console")
+    notes.HANGS_AFTER = 0.5
+    parking._WAITS = (SECOND,) * len(parking._WAITS)
     SOURCES["shopify"] = Poisoned()  # type: ignore[index]
     settings = Settings.from_environment(data_dir=Path(sys.argv[1]))
     while True:

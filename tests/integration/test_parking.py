@@ -2,7 +2,7 @@
 
 import math
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
@@ -388,7 +388,7 @@ def test_a_fault_of_the_disk_parks_nothing(shop: Shop, broken: Broken, monkeypat
     assert sold(shop) == {"1001", "1002"}
 
 
-def dying(shop: Shop, monkeypatch: pytest.MonkeyPatch, *killers: str) -> Counter[int]:
+def dying(shop: Shop, monkeypatch: pytest.MonkeyPatch, killers: Sequence[str]) -> Counter[int]:
     """Lets a worker die whenever it is at one of these deliveries: as a process does, it leaves its note behind.
     Returned is how many records it had, for each death."""
     handle, deaths = line.Pipeline.handle, Counter[int]()
@@ -429,17 +429,19 @@ def dying(shop: Shop, monkeypatch: pytest.MonkeyPatch, *killers: str) -> Counter
     return deaths
 
 
-def test_a_record_that_kills_the_worker_is_found_in_four_deaths(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_record_that_kills_the_worker_is_found_in_six_deaths(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
     one_partition(shop, 500)
     sell(shop, 600, customer=250)
-    deaths = dying(shop, monkeypatch, "good250")
+    deaths = dying(shop, monkeypatch, ["good250"])
     shop.work()
     assert deaths == {500: 1, 31: 1, 1: 1}
     assert parked(shop) == ["good250", "good600"]
     assert len(sold(shop)) == 499, "nobody waits for it but its customer"
-    shop.at(NOON + SECOND)
-    assert deaths == {500: 1, 31: 1, 1: 2}
-    assert letters(shop) == [("good250", "killed_the_worker", "2 workers came to grief over it alone")]
+    buried = ("good250", "killed_the_worker", "4 workers came to grief over it alone")
+    for after, alone in ((1, 2), (10, 2), (11, 3), (70, 3), (71, 4)):
+        shop.at(NOON + after * SECOND)
+        assert deaths == {500: 1, 31: 1, 1: alone}
+        assert letters(shop) == [buried] * (alone > 3)
     assert len(sold(shop)) == 500
     assert shop.rows("SELECT (SELECT count(*) FROM parked), (SELECT count(*) FROM parked_key)") == [(0, 0)]
     assert not list(shop.services.settings.data_dir.glob("dead-*"))
@@ -455,12 +457,28 @@ def test_a_parked_record_that_kills_the_worker_is_found_among_others(
     sell(shop, 4, customer=1)
     shop.work()
     broken()
-    deaths = dying(shop, monkeypatch, "good3")
-    shop.at(NOON + SECOND)
-    assert deaths == {2: 1, 1: 2}, "with what is behind it, and alone"
-    assert letters(shop) == [("good3", "killed_the_worker", "2 workers came to grief over it alone")]
+    deaths = dying(shop, monkeypatch, ["good3"])
+    for after in (1, 2, 12, 72):
+        shop.at(NOON + after * SECOND)
+    assert deaths == {2: 1, 1: 4}, "with what is behind it, and alone"
+    assert letters(shop) == [("good3", "killed_the_worker", "4 workers came to grief over it alone")]
     assert sold(shop) == {"1000", "1001", "1002", "1004"}
     assert shop.rows("SELECT (SELECT count(*) FROM parked), (SELECT count(*) FROM parked_key)") == [(0, 0)]
+
+
+def test_workers_that_are_killed_from_outside_over_one_record_cost_it_nothing(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sell(shop, 1)
+    killers = ["good1"]
+    deaths = dying(shop, monkeypatch, killers)
+    shop.work()
+    shop.at(NOON + SECOND)
+    shop.at(NOON + 11 * SECOND)
+    assert deaths == {1: 3}
+    killers.clear()
+    shop.at(NOON + 71 * SECOND)
+    assert (parked(shop), letters(shop), sold(shop)) == ([], [], {"1001"})
 
 
 def test_a_worker_that_was_killed_from_outside_costs_no_record(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
