@@ -37,8 +37,6 @@ log = structlog.get_logger("webhooks")
 _OURS = ("POST", "GET", "OPTIONS")
 _LARGE = 64 * 1024  # bytes of a batch of events that a thread takes apart: it would hold up everybody else
 _THREADS = 8  # for everything that is no webhook
-_CROWD = 4  # senders at a time from which the next group waits for them to be back
-_LINGER = 0.005  # seconds that it waits at most; less where a commit is faster
 _ROOM = 64 * 1024 * 1024  # bytes of bodies that wait for their answer, and as many of large ones that are arriving
 
 
@@ -139,31 +137,21 @@ class Groups:
         self._forming: list[_Kept] = []
         self._writing: list[_Kept] = []
         self._timer: asyncio.TimerHandle | None = None
-        self._lingering: asyncio.Handle | None = None
-        self._crowd = 0  # senders who are expected while a group lingers
-        self._handed_at = 0.0  # when the last group was handed over, in the loop's time
 
     def keep(self, deliveries: Sequence[New]) -> "asyncio.Future[None]":
         """Done once one request's deliveries are durable, all in one commit; NotDurable when the disk refuses, or three
         seconds were not enough."""
         kept = (deliveries, self._loop.create_future(), self._loop.time() + DURABLE_WITHIN)
+        if not self._writing and not self._forming:
+            self._loop.call_soon(self._hand_over)  # after whoever else is ready in this turn of the loop
         if self._timer is None:
             self._timer = self._loop.call_at(kept[2], self._expire)
         self._forming.append(kept)
-        if not self._writing and (self._lingering is None or len(self._forming) == self._crowd):
-            self._linger(0)  # after whoever else is ready in this turn of the loop
         return kept[1]
 
-    def _linger(self, seconds: float) -> None:
-        if self._lingering is not None:
-            self._lingering.cancel()
-        later = self._loop.call_later(seconds, self._hand_over) if seconds else self._loop.call_soon(self._hand_over)
-        self._lingering = later
-
     def _hand_over(self) -> None:
-        self._lingering = None
         if self._forming and not self._writing:
-            self._writing, self._forming, self._handed_at = self._forming, [], self._loop.time()
+            self._writing, self._forming = self._forming, []
             self._log.submit([one for deliveries, _, _ in self._writing for one in deliveries], self._told)
 
     def _told(self, error: NotDurable | None) -> None:
@@ -178,13 +166,8 @@ class Groups:
                     future.set_result(None)
                 else:
                     future.set_exception(error)
-        # A commit costs as much CPU as ten deliveries. So where there are many senders the next one is for all of them:
-        # who was answered just now sends again at once, and is waited for as long as one more commit would take.
-        self._crowd = len(group) + len(self._forming)
-        if self._crowd >= _CROWD:
-            self._linger(min(self._loop.time() - self._handed_at, _LINGER))
-        elif self._forming:
-            self._linger(0)
+        # Two turns later: their senders' next deliveries have come by then, if they were waiting to be sent.
+        self._loop.call_soon(self._loop.call_soon, self._hand_over)
 
     def _expire(self) -> None:
         """One timer for all: what is overdue is refused, and not even handed over if it still waits for that."""

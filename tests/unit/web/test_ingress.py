@@ -64,51 +64,12 @@ def test_what_comes_while_a_group_is_written_is_the_next_group(slow_log: SlowLog
         assert slow_log.groups == [["d0", "d1", "d2"]]
         assert not any(future.done() for future in (*first, *later))
         slow_log.settle()
-        await asyncio.gather(*first)
+        await turns()
+        assert all(future.done() for future in first)
         assert not any(future.done() for future in later), "their commit has not been"
-        async with asyncio.timeout(5):
-            while len(slow_log.groups) == 1:
-                await asyncio.sleep(0.001)
         assert slow_log.groups[1:] == [["d3", "d4", "d5", "d6", "d7"]]
         slow_log.settle()
         await asyncio.gather(*later)
-
-    in_loop(test)
-
-
-@pytest.mark.parametrize(("senders", "waits"), [(2, False), (8, True)])
-def test_many_senders_are_waited_for_until_all_of_them_are_back_or_a_commit_would_have_been(
-    slow_log: SlowLog, monkeypatch: pytest.MonkeyPatch, senders: int, waits: bool
-) -> None:
-    monkeypatch.setattr(ingress, "_LINGER", 60.0)
-
-    async def test(loop: asyncio.AbstractEventLoop) -> None:
-        groups = Groups(slow_log, loop)  # type: ignore[arg-type]
-
-        async def round_of(took: float) -> None:
-            first = [groups.keep([new(number)]) for number in range(senders)]
-            await turns()
-            slow_log.groups.clear()
-            groups._handed_at -= took
-            slow_log.settle()
-            await asyncio.gather(*first)
-            for number in range(senders - 1):
-                groups.keep([new(number)])
-            await turns()
-
-        await round_of(took=60.0)
-        assert slow_log.groups == ([] if waits else [["d0"]])
-        groups.keep([new(senders - 1)])
-        await turns()
-        assert [len(group) for group in slow_log.groups] == ([senders] if waits else [1])
-        slow_log.settle()
-        if waits:
-            await turns()
-            await round_of(took=0.01)
-            async with asyncio.timeout(5):
-                while not slow_log.groups:
-                    await asyncio.sleep(0.001)
-            assert [len(group) for group in slow_log.groups] == [senders - 1]
 
     in_loop(test)
 
