@@ -2,12 +2,15 @@
 
 import random
 import socket
+import statistics
 import time
 from collections.abc import Callable, Iterator
 
+import orjson
 import psutil
 import pytest
 
+from connector.inbox.notes import Note
 from tests.chaos.esp import Esp
 from tests.chaos.figures import Figure, profile
 from tests.chaos.judge import judged, settle
@@ -112,6 +115,66 @@ def test_r2_kill_9_at_any_point_of_ingest_worker_and_push(run: Run, place: Place
     verdict = judged(running, shop.book, esp)
     figure("R2", f"{place.name}: {supervisor.killed} kills, {verdict}")
     assert (verdict.lost, verdict.doubled, verdict.disordered) == (0, 0, 0)
+
+
+TAKEOVERS = profile({"sqlite": 3, "postgres": 3, "kafka": 1}, {"sqlite": 100, "postgres": 100, "kafka": 20})
+
+
+def test_r2_another_worker_takes_over_from_one_that_was_killed(
+    run: Run, place: Place, esp: Esp, figure: Figure
+) -> None:
+    """From kill -9 of a worker in the middle of a batch to the next commit in the partition of that batch."""
+    running = run(place.environ)
+    running.apply()
+    running.start("web")
+    workers = [running.start("worker") for _ in range(2)]
+    until(running.answers, 30, "storecue web answers")
+    shop = Shop(running, threads=2, pause=0.02)
+    took: list[float] = []
+    while len(took) < TAKEOVERS[place.name]:
+        victim = workers[len(took) % 2]
+        for worker in workers:
+            until(lambda worker=worker: at_work(running, worker), 60, "both are at work")
+        part, first = caught(running, victim)
+        kill(victim)
+        began = time.monotonic()
+        if position(running, part) == first:  # else it had committed, and had nothing any more
+            until(lambda part=part, first=first: position(running, part) > first, place.takeover, "another goes on")
+            took.append(time.monotonic() - began)
+        victim.wait(5)
+        workers[workers.index(victim)] = running.start("worker")
+    shop.close()
+    settle(running)
+    verdict = judged(running, shop.book, esp)
+    figure(
+        "R2",
+        f"{place.name}: {len(took)} workers killed in a batch, another one took over within "
+        f"{statistics.median(took):.2f} s (median) and {max(took):.2f} s (longest), {verdict}",
+    )
+    assert (verdict.lost, verdict.doubled, verdict.disordered) == (0, 0, 0)
+
+
+def at_work(running: Running, worker: psutil.Popen) -> tuple[int, int] | None:
+    """The partition and the first position of the batch that a worker is at, by its own note (see inbox.notes)."""
+    for path in running.data.glob(f"worker-{worker.pid}-*.note"):
+        if text := path.read_bytes():
+            note = Note(*orjson.loads(text))
+            return None if note.parked else (note.part, note.first)
+    return None
+
+
+def caught(running: Running, worker: psutil.Popen) -> tuple[int, int]:
+    """The same, the moment it has begun one."""
+    over = time.monotonic() + 60
+    while time.monotonic() < over:
+        if found := at_work(running, worker):
+            return found
+    raise AssertionError("it had nothing to do")
+
+
+def position(running: Running, part: int) -> int:
+    found = running.rows(f"SELECT pos FROM log_position WHERE part = {part}")
+    return int(found[0][0]) if found else 0
 
 
 def test_r21_up_minds_its_processes_and_stops_in_order_under_load(run: Run, esp: Esp, figure: Figure) -> None:

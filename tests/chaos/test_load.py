@@ -1,5 +1,7 @@
 """Under load for a while: a database that crashes, a worker that was frozen, far too much, and nothing special."""
 
+import multiprocessing
+import os
 import random
 import re
 import selectors
@@ -11,12 +13,13 @@ import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import psutil
 import pytest
 
+from tests.chaos.arrivals import Arrivals, Phase
 from tests.chaos.esp import Esp
 from tests.chaos.figures import Figure, profile
 from tests.chaos.judge import judged, settle
@@ -202,6 +205,92 @@ def _slowed(process: psutil.Process, over: threading.Event) -> None:
             time.sleep(0.008)
     finally:
         process.send_signal(signal.SIGCONT)
+
+
+def test_r20_ten_times_too_much_that_does_not_wait_for_answers(tmp_path: Path, figure: Figure) -> None:
+    """The server has a small part of a core, before, meanwhile and after: nobody could send ten times what it keeps up
+    with on all of one, and a slow disk does not make it keep less, because more go into one commit."""
+    seconds, running = profile(5.0, 60.0), Running(tmp_path, CONFIG)
+    throttle: multiprocessing.Process | None = None
+    try:
+        running.apply()
+        running.start("web")
+        until(running.answers, 60, "storecue web answers")
+        server = running.server_of(running.processes[-1])
+        assert server is not None
+        calm = Flood(running.port, 200, 1_000_000)  # fewer wait for each other's answers more than for the server
+        calm.run(1.0)
+        throttle = multiprocessing.get_context("fork").Process(target=_part_of_a_core, args=(server.pid,), daemon=True)
+        throttle.start()
+        calm.run(1.0)
+        warm = calm.statuses[200]
+        calm.run(3.0)
+        sustained = (calm.statuses[200] - warm) / 3.0
+        calm.close()
+        rss = [server.memory_info().rss]
+
+        def lasts(seconds: float) -> Callable[[Phase], bool]:
+            def over(phase: Phase) -> bool:
+                rss.append(server.memory_info().rss)
+                return phase.lasted > seconds
+
+            return over
+
+        before = Phase(sustained / 4, lasts(3.0))
+        flood = Phase(10 * sustained, lasts(seconds))
+        after = Phase(sustained / 4, lambda phase: _normal_after(phase, before) is not None or phase.lasted > 60)
+        Arrivals(running.port, 2_000_000).run(before, flood, after)
+        recovered = _normal_after(after, before)
+        rss.append(server.memory_info().rss)
+        kept = {id_ for (id_,) in running.rows("SELECT delivery_id FROM delivery", "inbox")}
+    finally:
+        if throttle is not None:
+            throttle.kill()
+        running.close()
+    lost = {one.id for phase in (before, flood, after) for one in phase.kept} | calm.kept
+    lost -= kept
+    grown, rate, statuses = (max(rss) - rss[0]) / 1024 / 1024, flood.sent / flood.lasted, flood.statuses
+    figure(
+        "R20",
+        f"a part of a core that keeps {sustained:,.0f}/s; {rate:,.0f}/s for {seconds:.0f} s that wait for no answer: "
+        f"{statuses[200]:,} kept, {statuses[503]:,} refused, {statuses[0]:,} gave up after 5 s, {len(lost)} "
+        f"acknowledged lost, {grown:.0f} MB more memory, normal again after {recovered} s",
+    )
+    assert rate > 3 * sustained, "it was far too much"
+    assert not lost and set(statuses) <= {200, 503, 0}
+    assert grown < 200 and recovered is not None and recovered < 4 * 10
+
+
+def _normal_after(phase: Phase, before: Phase) -> int | None:
+    """Whole seconds after which deliveries of two seconds on end were all kept, in the time that they took before."""
+    usual = statistics.quantiles([one.seconds for one in before.kept], n=20)[-1]
+    for second in range(int(phase.lasted) - 2):
+        begun = phase.began + second
+        some = [one for one in phase.answers if begun <= one.at < begun + 2]
+        answered = len(some) > 1.8 * phase.rate  # else others wait still
+        if (
+            answered
+            and {one.status for one in some} == {200}
+            and statistics.median(one.seconds for one in some) <= usual
+        ):
+            return second
+    return None
+
+
+def _part_of_a_core(server: int) -> None:
+    """Lets it run for 2 ms of its own time in each 0.2 s, whatever else the machine does."""
+    while True:
+        began, spent = time.monotonic(), _spent(server)
+        os.kill(server, signal.SIGCONT)
+        while _spent(server) < spent + 2_000_000 and time.monotonic() < began + 0.2:
+            time.sleep(0.0005)
+        os.kill(server, signal.SIGSTOP)
+        time.sleep(max(0.0, began + 0.2 - time.monotonic()))
+
+
+def _spent(process: int) -> int:
+    """Nanoseconds on a processor, of all threads."""
+    return sum(int(one.read_text().split()[0]) for one in Path(f"/proc/{process}/task").glob("*/schedstat"))
 
 
 # --- R23 --------------------------------------------------------------------------------------------------------------
