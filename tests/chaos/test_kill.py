@@ -5,6 +5,7 @@ import socket
 import statistics
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import orjson
 import psutil
@@ -124,17 +125,17 @@ def test_r2_another_worker_takes_over_from_one_that_was_killed(
     run: Run, place: Place, esp: Esp, figure: Figure
 ) -> None:
     """From kill -9 of a worker in the middle of a batch to the next commit in the partition of that batch."""
-    running = run(place.environ)
+    running = run(place.environ | {"STORECUE_LEASE_SECONDS": "3"})
     running.apply()
     running.start("web")
     workers = [running.start("worker") for _ in range(2)]
     until(running.answers, 30, "storecue web answers")
-    shop = Shop(running, threads=2, pause=0.02)
+    shop = Shop(running, threads=1, pause=0.04)  # less than one worker can do
     took: list[float] = []
     while len(took) < TAKEOVERS[place.name]:
         victim = workers[len(took) % 2]
         for worker in workers:
-            until(lambda worker=worker: at_work(running, worker), 60, "both are at work")
+            until(lambda worker=worker: any(notes_of(running, worker)), 60, "both have been at work")
         part, first = caught(running, victim)
         kill(victim)
         began = time.monotonic()
@@ -154,9 +155,13 @@ def test_r2_another_worker_takes_over_from_one_that_was_killed(
     assert (verdict.lost, verdict.doubled, verdict.disordered) == (0, 0, 0)
 
 
+def notes_of(running: Running, worker: psutil.Popen) -> list[Path]:
+    return list(running.data.glob(f"worker-{worker.pid}-*.note"))
+
+
 def at_work(running: Running, worker: psutil.Popen) -> tuple[int, int] | None:
     """The partition and the first position of the batch that a worker is at, by its own note (see inbox.notes)."""
-    for path in running.data.glob(f"worker-{worker.pid}-*.note"):
+    for path in notes_of(running, worker):
         if text := path.read_bytes():
             note = Note(*orjson.loads(text))
             return None if note.parked else (note.part, note.first)

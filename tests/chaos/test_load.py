@@ -252,7 +252,7 @@ def test_r20_ten_times_too_much_that_does_not_wait_for_answers(tmp_path: Path, f
     grown, rate, statuses = (max(rss) - rss[0]) / 1024 / 1024, flood.sent / flood.lasted, flood.statuses
     figure(
         "R20",
-        f"a part of a core that keeps {sustained:,.0f}/s; {rate:,.0f}/s for {seconds:.0f} s that wait for no answer: "
+        f"part of a core keeps {sustained:,.0f}/s; {rate:,.0f}/s for {flood.lasted:.0f} s, whatever comes back: "
         f"{statuses[200]:,} kept, {statuses[503]:,} refused, {statuses[0]:,} gave up after 5 s, {len(lost)} "
         f"acknowledged lost, {grown:.0f} MB more memory, normal again after {recovered} s",
     )
