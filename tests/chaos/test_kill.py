@@ -112,7 +112,7 @@ def test_r2_kill_9_at_any_point_of_ingest_worker_and_push(run: Run, place: Place
             until(lambda position=position: moved(running) > position, place.takeover, "they are worked off")
     shop.close()
     supervisor.revive()
-    settle(running)
+    settle(running, profile(90, 600))
     verdict = judged(running, shop.book, esp)
     figure("R2", f"{place.name}: {supervisor.killed} kills, {verdict}")
     assert (verdict.lost, verdict.doubled, verdict.disordered) == (0, 0, 0)
