@@ -31,7 +31,8 @@ _WORKER_STOPS_WITHIN = 8.0
 _SERVER_STOPS_WITHIN = 6  # a request that is here has its answer in 3; one that is half here may never have it
 _SHORTEST_WAIT = 0.2  # seconds before a worker that died is started again: doubled while it dies young
 _LOOK_EVERY = 1.0  # seconds between looks for the parent process
-_MINDED_BY = "STORECUE_MINDED_BY"  # the process that started this worker, if it was `up`
+# The process that started this one: `up` a worker, `web` the server. Whoever asks the system for it may ask too late.
+_MINDED_BY = "STORECUE_MINDED_BY"
 _SETTLED = 60.0  # seconds after which a worker did not die young
 # Connections at a time; whoever comes beyond them waits to be accepted. granian's backpressure counts connections and
 # not requests, also those that say nothing for the 10 s that they may: with 512 of them nobody else was answered.
@@ -79,6 +80,7 @@ def web(address: str, port: int, stopping: Callable[[], None] | None = None) -> 
     from granian.constants import HTTPModes, Interfaces, Loops
     from granian.http import HTTP1Settings
 
+    os.environ[_MINDED_BY] = str(os.getpid())
     server = Granian(
         target="storecue",
         address=address,
@@ -134,7 +136,7 @@ def _application() -> Any:  # granian's type says callable; it takes what has __
         # on that: 0.8 context switches for a delivery instead of 5, a fifth less CPU (2026-11, Linux 6.18, one core).
         # Threads inherit it, so it comes before all of them.
         os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
-    _end_with(os.getppid(), lambda: os._exit(1))
+    _end_with(int(os.environ[_MINDED_BY]), lambda: os._exit(1))
     settings = Settings.from_environment()
     logs.configure(settings.log_level, settings.log_format, secrets=(settings.api_token or "", *settings.secret_keys))
     served = application(settings)

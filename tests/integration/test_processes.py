@@ -1,5 +1,8 @@
-"""Workers without senders, and senders without a line: what one leaves, the other does."""
+"""Processes of every kind: what one leaves, another does; none stays when who started it is gone."""
 
+import os
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -47,3 +50,12 @@ destinations:
         assert len(vendor.contacts()) == 1
         assert shop.work() > 0, "nobody followed the log"
         shop.close()
+
+
+def test_a_server_whose_web_process_died_before_it_was_ready_does_not_stay(tmp_path: Path) -> None:
+    """It would hold the port, and answer by the code of yesterday."""
+    dead = subprocess.Popen([sys.executable, "-c", ""])
+    dead.wait(20)
+    serving = "import time; from connector.serve import _application; _application(); time.sleep(60)"
+    told = {**os.environ, "STORECUE_MINDED_BY": str(dead.pid), "STORECUE_DATA": str(tmp_path)}
+    assert subprocess.run([sys.executable, "-c", serving], env=told, timeout=40).returncode == 1
