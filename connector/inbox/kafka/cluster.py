@@ -28,8 +28,8 @@ class Cluster:
     key_file: str | None = None
     key_password: str | None = field(default=None, repr=False)
     record_limit: int = 1_000_000  # Kafka's own default is 1,048,588 for a batch
-    session: float = 10
-    heartbeat: float = 3.0
+    session: float = 6  # the shortest that brokers allow as they come
+    heartbeat: float = 1.8
 
     @property
     def body_limit(self) -> int:
