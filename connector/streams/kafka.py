@@ -11,7 +11,7 @@ import structlog
 from adapters.destination import Option
 from connector.clock import Millis
 from connector.errors import StreamUnavailable
-from connector.inbox.kafka.client import SECURITY, WORDS, library, logger, said
+from connector.inbox.kafka.client import SECURITY, WORDS, leave, library, logger, said
 from connector.storage.database import Database
 from connector.streams.port import Account, Lag, Poison, Record, Row, Takes, Written
 
@@ -235,7 +235,7 @@ class KafkaReading:
     def close(self) -> None:
         if self._burying is not None:
             self._burying.flush(_STOPPING)
-        self._consumer.close()
+        leave(self._consumer)
 
 
 class KafkaWriting:

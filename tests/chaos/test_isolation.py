@@ -79,7 +79,7 @@ destinations:
             worker._wake()
             until(lambda: way.down.struck, PATIENT, "the call that hangs is under way")
             beside = sorted(_delay(shop, worker, healthy, 10_000 + number) for number in range(profile(40, 500)))
-            assert way.down.struck == 1, "the same call hung all the time"
+            assert 1 <= way.down.struck <= profile(1, 5), "a call hung all the time; each is given up after a while"
             begun = time.monotonic()
         finally:
             worker.close()

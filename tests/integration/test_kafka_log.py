@@ -4,6 +4,7 @@ import json
 import os
 import socket
 import subprocess
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
@@ -14,6 +15,7 @@ import pytest
 from click.testing import CliRunner
 from sqlalchemy import Connection, func, select
 from sqlalchemy.exc import OperationalError
+from structlog.testing import capture_logs
 
 from connector.cli import main
 from connector.clock import DAY, HOUR, MINUTE
@@ -21,6 +23,7 @@ from connector.doctor import checks
 from connector.errors import ConfigurationError, ConnectorError, NotDurable
 from connector.inbox.deliveries import REPLAY
 from connector.inbox.hushing import hush_log
+from connector.inbox.kafka.client import leave
 from connector.inbox.kafka.cluster import Cluster
 from connector.inbox.kafka.log import KafkaLog
 from connector.inbox.runner import positions, run_once
@@ -414,6 +417,20 @@ def test_a_topic_is_the_same_log_while_nobody_can_tell_its_id(tmp_path: Path) ->
     finally:
         place.close()
         kafka.close()
+
+
+def test_a_library_that_does_not_come_to_an_end_holds_up_no_stop(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("connector.inbox.kafka.client._LEAVING", 0.05)
+    end = threading.Event()
+
+    class Stuck:
+        def close(self) -> None:
+            assert end.wait(20)
+
+    with capture_logs() as told:
+        leave(Stuck())  # type: ignore[arg-type]
+    end.set()
+    assert [line["event"] for line in told] == ["kafka.not_left"]
 
 
 def test_whoever_changes_the_log_loses_nothing(tmp_path: Path, place: KafkaPlace, taken: Taken) -> None:

@@ -1,12 +1,18 @@
 """The client library of Kafka: loaded when it is used, quiet, its errors in words that say who must act."""
 
 import logging
+import threading
 from typing import TYPE_CHECKING, Any
+
+import structlog
 
 from connector.errors import ConfigurationError
 
 if TYPE_CHECKING:
-    from confluent_kafka import KafkaError
+    from confluent_kafka import Consumer, KafkaError
+
+log = structlog.get_logger("kafka")
+_LEAVING = 3.0  # seconds
 
 SECURITY = {"plaintext": "PLAINTEXT", "ssl": "SSL", "sasl_plaintext": "SASL_PLAINTEXT", "sasl_ssl": "SASL_SSL"}
 MECHANISMS = ("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512")
@@ -52,3 +58,13 @@ def library() -> Any:
             "confluent-kafka is not installed: run `pip install 'storecue[kafka]'`", reason="missing_extra"
         ) from None
     return confluent_kafka
+
+
+def leave(consumer: "Consumer") -> None:
+    """Close a consumer and leave its group, so that others take over at once. librdkafka (2.16) may wait for itself for
+    ever, where a rebalance comes while it closes: then the others are told by the end of the session."""
+    leaving = threading.Thread(target=consumer.close, name="kafka-leaving", daemon=True)
+    leaving.start()
+    leaving.join(_LEAVING)
+    if leaving.is_alive():
+        log.warning("kafka.not_left", hint="the library does not come to an end; the session will tell the others")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from connector.errors import ConnectorError
-from connector.inbox.kafka.client import library, logger, said
+from connector.inbox.kafka.client import leave, library, logger, said
 from connector.inbox.kafka.cluster import Cluster
 
 if TYPE_CHECKING:
@@ -117,7 +117,7 @@ class Reading:
 
     def close(self) -> None:
         """Leave the group, so that others take over at once."""
-        self._consumer.close()
+        leave(self._consumer)
 
     def _waiting(self) -> bool:
         return any(part.waiting for part in self._parts.values())
