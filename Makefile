@@ -10,7 +10,7 @@ demo: .venv/.installed
 	$(BIN)/storecue demo
 
 test: .venv/.tested
-	$(BIN)/python -m pytest -n 2 --dist worksteal
+	$(BIN)/python -m pytest -n 3 --dist worksteal
 
 # The chaos suite for as long as docs/reliability.md says, about three hours; its table goes to benchmarks/.work.
 chaos: .venv/.tested

@@ -1,6 +1,6 @@
 """SQL that SQLite and PostgreSQL say differently, as one phrase for both."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from typing import Any
 
 import orjson
@@ -34,14 +34,14 @@ class json_text(GenericFunction[Any]):
     inherit_cache = True
 
 
-class _Listed(TypeDecorator[Sequence[Any]]):
+class _Listed(TypeDecorator[Iterable[Any]]):
     """A list as a parameter: JSON text."""
 
     impl = Text
     cache_ok = True
 
-    def process_bind_param(self, value: Sequence[Any] | None, dialect: Dialect) -> str:
-        return orjson.dumps(value).decode()
+    def process_bind_param(self, value: Iterable[Any] | None, dialect: Dialect) -> str:
+        return orjson.dumps(list(value or ())).decode()
 
 
 class among(FunctionElement[bool]):
