@@ -100,8 +100,8 @@ class Parking:
                     break  # those behind it have been given back with it
 
     def _faults(self, tx: Connection, records: Sequence[Rec], deaths: int, now: Millis) -> Mapping[Rec, Exception]:
-        """What these do to us, and those behind each of them; the others are done. One over which
-        so many workers have died is not tried."""
+        """What these do to us, and those behind each of them; the others are done. One over which so many workers have
+        died is not tried."""
         first = records[0]
         if deaths >= _DEATHS:
             return {first: UnprocessableEvent(f"{deaths} workers came to grief over it alone", reason=KILLED)}

@@ -15,6 +15,7 @@ import orjson
 from sqlalchemy import Connection, text
 
 from connector.domain import Identifier
+from connector.storage.phrases import any_listed
 
 # An order that is not known yet has no row to wait for. The row that stands in for it is older than any version, counts
 # for nothing and belongs to nobody.
@@ -33,13 +34,11 @@ _IDENTIFIERS = text(
     " USING (kind, value) ORDER BY kind, value FOR UPDATE OF identifier"
 )
 _PEOPLE = text(
-    "SELECT id FROM profile WHERE id = ANY(ARRAY(SELECT CAST(json_array_elements_text(CAST(:ids AS json)) AS bigint)))"
-    " ORDER BY id FOR UPDATE"
+    f"SELECT id FROM profile WHERE id = {any_listed(':ids')} ORDER BY id FOR UPDATE"  # noqa: S608  (one parameter)
 )
 _FREE = text(f"{_PEOPLE.text} SKIP LOCKED")
 _CONTACTS = text(
-    "SELECT 1 FROM sync_state WHERE profile_id ="
-    " ANY(ARRAY(SELECT CAST(json_array_elements_text(CAST(:ids AS json)) AS bigint)))"
+    f"SELECT 1 FROM sync_state WHERE profile_id = {any_listed(':ids')}"  # noqa: S608  (one parameter)
     " ORDER BY destination, profile_id FOR UPDATE"
 )
 _IDS = text("SELECT nextval('profile_id_seq') FROM generate_series(1, :count)")

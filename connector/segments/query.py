@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
 
 from connector.clock import Millis
+from connector.storage.phrases import any_listed
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +80,7 @@ POSTGRESQL = Dialect(
     least="least",
     greatest="greatest",
     total="coalesce(sum({}), 0)",
-    people="{0} = ANY(ARRAY(SELECT CAST(json_array_elements_text(CAST(:ids AS json)) AS bigint)))",  # as phrases.among
+    people="{0} = " + any_listed(":ids"),
 )
 """Its functions are made with the schema, see `storage.functions`."""
 

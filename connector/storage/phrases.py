@@ -34,8 +34,17 @@ class json_text(GenericFunction[Any]):
     inherit_cache = True
 
 
+def any_listed(given: str, kind: str = "bigint") -> str:
+    """PostgreSQL's ANY of the values in a JSON text.
+
+    Out of a subquery, PostgreSQL takes it for ten values and looks in the index for each. Of hundreds that it can see
+    it believes, as long as it knows nothing of a young table, that most rows have one of them, and reads all rows.
+    """
+    return f"ANY(ARRAY(SELECT CAST(json_array_elements_text(CAST({given} AS json)) AS {kind})))"
+
+
 class _Listed(TypeDecorator[Iterable[Any]]):
-    """A list as a parameter: JSON text."""
+    """A list as a parameter of PostgreSQL: JSON text."""
 
     impl = Text
     cache_ok = True
@@ -45,8 +54,9 @@ class _Listed(TypeDecorator[Iterable[Any]]):
 
 
 class among(FunctionElement[bool]):
-    """A column is one of the values in the list that the parameter of this name gives. One parameter, and so one text
-    whatever their number: with IN the driver writes and the server reads a new one of a thousand marks each time."""
+    """A column is one of the values in the list that the parameter of this name gives. On PostgreSQL one parameter, and
+    so one text whatever their number: with IN the driver writes and the server reads a new one of a thousand marks each
+    time."""
 
     inherit_cache = True
 
@@ -56,17 +66,16 @@ class among(FunctionElement[bool]):
 
 @compiles(among, "sqlite")
 def _among_sqlite(element: among, compiler: SQLCompiler, **kw: Any) -> str:
-    column, given = (compiler.process(part, **kw) for part in element.clauses)
-    return f"{column} IN (SELECT value FROM json_each({given}))"  # noqa: S608  (the column is ours, the list a parameter)
+    # No JSON here: SQLite's ends a text at a NUL, so that an id with one would never be found again.
+    column, given = element.clauses
+    return compiler.process(column.in_(bindparam(given.key, expanding=True)), **kw)
 
 
 @compiles(among, "postgresql")
 def _among_postgresql(element: among, compiler: SQLCompiler, **kw: Any) -> str:
     column, given = (compiler.process(part, **kw) for part in element.clauses)
     kind = "bigint" if isinstance(next(iter(element.clauses)).type, Integer) else "text"
-    # Out of a subquery, PostgreSQL takes it for ten values and looks in the index for each. Of hundreds that it can see
-    # it believes, as long as it knows nothing of a young table, that most rows have one of them, and reads all rows.
-    return f"{column} = ANY(ARRAY(SELECT CAST(json_array_elements_text(CAST({given} AS json)) AS {kind})))"
+    return f"{column} = {any_listed(given, kind)}"
 
 
 @compiles(least, "sqlite")

@@ -145,15 +145,21 @@ def _status(connection: socket.socket) -> int:
     return int(found[1]) if found else 0
 
 
+def _serving(running: Running) -> psutil.Process:
+    """The process that answers requests by now."""
+    running.apply()
+    running.start("web")
+    until(running.answers, 60, "storecue web answers")
+    server = running.server_of(running.processes[-1])
+    assert server is not None
+    return server
+
+
 def test_r20_far_too_much_is_refused_or_kept_and_is_over_soon(tmp_path: Path, figure: Figure) -> None:
     """The server is stopped for most of the time, so that what it kept up with before is many times too much."""
     seconds, running = profile(6.0, 60.0), Running(tmp_path, CONFIG)
     try:
-        running.apply()
-        running.start("web")
-        until(running.answers, 60, "storecue web answers")
-        server = running.server_of(running.processes[-1])
-        assert server is not None
+        server = _serving(running)
         calm = Flood(running.port, 16, 1_000_000)
         calm.run(2.0)
         rate = calm.statuses[200] / 2.0
@@ -213,11 +219,7 @@ def test_r20_ten_times_too_much_that_does_not_wait_for_answers(tmp_path: Path, f
     seconds, running = profile(5.0, 60.0), Running(tmp_path, CONFIG)
     throttle: multiprocessing.Process | None = None
     try:
-        running.apply()
-        running.start("web")
-        until(running.answers, 60, "storecue web answers")
-        server = running.server_of(running.processes[-1])
-        assert server is not None
+        server = _serving(running)
         calm = Flood(running.port, 200, 1_000_000)  # fewer wait for each other's answers more than for the server
         calm.run(1.0)
         throttle = multiprocessing.get_context("fork").Process(target=_part_of_a_core, args=(server.pid,), daemon=True)

@@ -326,13 +326,17 @@ def transactions(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
     return begun
 
 
-def test_a_customer_of_whom_too_much_waits_is_released(
-    shop: Shop, broken: Broken, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def one_waits(shop: Shop, broken: Broken, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A customer's first delivery is parked, and more than five of one customer are too many."""
     monkeypatch.setattr(parking, "_MOST", 5)
     broken("bad")
     sell(shop, 1, "bad1", customer=1)
     shop.work()
+
+
+@pytest.mark.usefixtures("one_waits")
+def test_a_customer_of_whom_too_much_waits_is_released(shop: Shop, broken: Broken) -> None:
     for number in range(2, 6):
         sell(shop, number, "bad3" if number == 3 else None, customer=1)
     shop.work()
@@ -346,14 +350,9 @@ def test_a_customer_of_whom_too_much_waits_is_released(
     assert sold(shop) == {"1002", "1003", "1004", "1005", "1006"}
 
 
-def test_a_fault_that_has_passed_buries_nobody_of_whom_too_much_waits(
-    shop: Shop, broken: Broken, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.mark.usefixtures("one_waits")
+def test_a_fault_that_has_passed_buries_nobody_of_whom_too_much_waits(shop: Shop, broken: Broken) -> None:
     """After an outage hundreds of one customer's come within a second."""
-    monkeypatch.setattr(parking, "_MOST", 5)
-    broken("bad")
-    sell(shop, 1, "bad1", customer=1)
-    shop.work()
     broken()
     for number in range(2, 9):
         sell(shop, number, customer=1)
